@@ -1,0 +1,53 @@
+//! Bytes to values and back: pure, stateless, bounded. Every length a stranger chose is checked
+//! against the table below before anything is allocated.
+
+pub mod bencode;
+pub mod extended;
+pub mod feed;
+pub mod magnet;
+pub mod message;
+pub mod metainfo;
+pub mod tracker;
+
+/// Limits of every format this crate reads, in one place (`specs/wire.md`, section Limits).
+pub mod limits {
+    /// Nesting of bencoded lists and dictionaries.
+    pub const BENCODE_DEPTH_MAX: usize = 16;
+    /// Tokens in one bencoded value.
+    pub const BENCODE_TOKENS_MAX: usize = 200_000;
+    /// A metainfo file.
+    pub const TORRENT_LEN_MAX: usize = 16 << 20;
+    /// The `info` dictionary taken from peers (BEP 9).
+    pub const METADATA_LEN_MAX: usize = 4 << 20;
+    /// A magnet link.
+    pub const MAGNET_LEN_MAX: usize = 8 << 10;
+    /// A frame on the peer wire, length prefix not counted: a `bl_entries` answer of 128 KiB and
+    /// its heads is the largest that is valid.
+    pub const FRAME_LEN_MAX: usize = 132 << 10;
+    /// A feed entry with its signature.
+    pub const ENTRY_LEN_MAX: usize = 4096;
+    /// Type-length-value area of a feed entry.
+    pub const ENTRY_EXT_LEN_MAX: usize = 512;
+    /// Shortest piece length a live torrent may declare.
+    pub const PIECE_LEN_MIN: u32 = 16 << 10;
+    /// Longest piece length a live torrent may declare.
+    pub const PIECE_LEN_MAX: u32 = 1 << 20;
+    /// Longest window a live torrent may declare, in seconds of birth time.
+    pub const WINDOW_S_MAX: u32 = 3600;
+    /// Pieces in the bitmap of one window message.
+    pub const WINDOW_PIECES_MAX: usize = 16_384;
+    /// Subscriptions a side may hold open on one connection.
+    pub const SUBSCRIPTIONS_MAX: usize = 64;
+    /// Runs of entries a side may ask for at once on one connection.
+    pub const RUNS_MAX: usize = 8;
+    /// Entries in one answer to a run.
+    pub const RUN_ENTRIES_MAX: usize = 256;
+    /// Bytes of entries in one answer to a run.
+    pub const RUN_LEN_MAX: usize = 128 << 10;
+    /// A proof of equivocation.
+    pub const PROOF_LEN_MAX: usize = 4096;
+    /// A tracker's reply, after decompression.
+    pub const TRACKER_REPLY_LEN_MAX: usize = 2 << 20;
+    /// Peers taken from one tracker reply or peer-exchange message.
+    pub const PEERS_PER_REPLY_MAX: usize = 200;
+}
