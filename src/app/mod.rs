@@ -1,1 +1,6 @@
-//! (module doc)
+//! What a person starts: the commands, their outputs, their status. One file a command, each with
+//! its `Args` and its `run`; `cli` lists them, `exit` says how they may end.
+
+pub mod args;
+pub mod cli;
+pub mod exit;

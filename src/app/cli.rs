@@ -1,0 +1,45 @@
+//! The list of commands and how one is chosen.
+
+use clap::{Parser, Subcommand};
+
+use super::exit::{Code, Failure};
+
+/// Live streaming over ordinary BitTorrent swarms.
+#[derive(Debug, Parser)]
+#[command(name = "btlive", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[non_exhaustive]
+pub enum Command {}
+
+/// Runs the command that the arguments name.
+///
+/// # Errors
+/// Whatever the command could not do, with its exit code.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {}
+}
+
+/// Runs `future` on a runtime of this thread alone: one node, one owner, no locks.
+///
+/// # Errors
+/// The failure of `future`, or that the operating system gave no event queue.
+pub fn block_on<F>(future: F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Code::Unexpected, format_args!("no event queue: {e}")))?;
+    let result = runtime.block_on(future);
+    // A reader blocked on a terminal must not hold up the exit.
+    runtime.shutdown_background();
+    result
+}

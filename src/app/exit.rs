@@ -1,0 +1,106 @@
+//! How a command ends: the documented exit codes and the one line that explains a failure.
+
+use std::fmt;
+
+/// The exit codes that scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Unexpected, or a demo or check that failed.
+    Unexpected = 1,
+    /// Wrong usage, configuration or input.
+    Usage = 2,
+    /// Offline, or not found within `--wait`.
+    NotFound = 3,
+    /// The network or a tracker failed.
+    Network = 4,
+    /// A file or disk failed.
+    Disk = 5,
+    /// A signature or hash does not fit.
+    Signature = 6,
+    /// Access denied.
+    Denied = 7,
+    /// The input ended in an error.
+    Ingest = 8,
+    /// The player failed or could not be started.
+    Player = 9,
+    /// The address is in use.
+    AddressInUse = 10,
+    /// Stalled longer than `--max-stall`.
+    Stalled = 11,
+    /// Interrupted by the user.
+    Interrupted = 130,
+}
+
+/// Why a command failed: a code for scripts and one line for people.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// One line that says who is at fault and with which numbers.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its line; control characters in it (a stranger may have chosen some of the
+    /// words) are escaped and it is cut to 1,000 characters.
+    #[must_use]
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
+        Self { code, message: one_line(&message.to_string(), 1000) }
+    }
+
+    /// Wrong usage, configuration or input (code 2).
+    #[must_use]
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// A file or disk failed (code 5), with the path it was about.
+    #[must_use]
+    pub fn disk(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::new(Code::Disk, format_args!("{}: {error}", path.display()))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// `text` as one printable line of at most `chars_max` characters.
+#[must_use]
+pub fn one_line(text: &str, chars_max: usize) -> String {
+    let mut out = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == chars_max {
+            out.push('…');
+            break;
+        }
+        if c.is_control() || is_invisible(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Characters that reorder or hide text on a terminal (Unicode bidirectional controls and
+/// zero-width characters).
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_words_cannot_leave_their_line() {
+        assert_eq!(one_line("a\nb\x1b[2J", 100), "a\\nb\\u{1b}[2J");
+        assert_eq!(one_line("abc", 2), "ab…");
+    }
+}
