@@ -1,1 +1,1 @@
-//! (module doc)
+//! The same machines on a simulated network.

@@ -1,1 +1,3 @@
-//! (module doc)
+//! Who talks to whom about which block: one machine per stream.
+
+pub mod io;
