@@ -4,9 +4,11 @@
 pub mod bencode;
 pub mod extended;
 pub mod feed;
+pub mod live;
 pub mod magnet;
 pub mod message;
 pub mod metainfo;
+pub mod tlv;
 pub mod tracker;
 
 /// Limits of every format this crate reads, in one place (`specs/wire.md`, section Limits).
