@@ -1,0 +1,236 @@
+//! Verified blocks in memory: a piece is here with its entry and some or all of its blocks.
+//!
+//! Nothing unverified ever enters. The store holds at most its window of birth time and at most
+//! its budget of bytes, whichever is smaller; the oldest pieces go first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::feed::Genuine;
+use crate::units::{Seq, UnixUs};
+
+/// A piece and what of it is verified.
+#[derive(Debug)]
+pub struct Piece {
+    /// The entry by which its blocks are judged.
+    pub genuine: Arc<Genuine>,
+    blocks: Vec<Option<Bytes>>,
+    missing: u16,
+}
+
+impl Piece {
+    /// Whether every block is verified.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Blocks that are missing.
+    #[must_use]
+    pub fn missing(&self) -> u16 {
+        self.missing
+    }
+
+    /// A verified block.
+    #[must_use]
+    pub fn block(&self, block: u16) -> Option<&Bytes> {
+        self.blocks.get(usize::from(block))?.as_ref()
+    }
+
+    /// Whether a block of this number belongs to the piece and is missing.
+    #[must_use]
+    pub fn lacks(&self, block: u16) -> bool {
+        self.blocks.get(usize::from(block)).is_some_and(Option::is_none)
+    }
+
+    /// All blocks in order, if the piece is whole.
+    #[must_use]
+    pub fn whole(&self) -> Option<Vec<Bytes>> {
+        self.blocks.iter().cloned().collect()
+    }
+}
+
+/// What came of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Verified; the piece lacks others.
+    Verified,
+    /// Verified, and with it the piece is whole.
+    Completed,
+    /// It was here already.
+    Duplicate,
+    /// Its hash or length is not what the entry says.
+    Bad,
+    /// No entry says what it should be.
+    NoEntry,
+}
+
+/// The pieces of a stream.
+#[derive(Debug)]
+pub struct Store {
+    pieces: BTreeMap<Seq, Piece>,
+    bytes: usize,
+    bytes_max: usize,
+    window_us: u64,
+}
+
+impl Store {
+    /// An empty store for `window_us` of birth time and `bytes_max` bytes of payload.
+    #[must_use]
+    pub fn new(window_us: u64, bytes_max: usize) -> Self {
+        Self { pieces: BTreeMap::new(), bytes: 0, bytes_max, window_us }
+    }
+
+    /// Payload bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Payload bytes that may be held.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// A piece, whole or not.
+    #[must_use]
+    pub fn piece(&self, seq: Seq) -> Option<&Piece> {
+        self.pieces.get(&seq)
+    }
+
+    /// Whether a piece is here with all its blocks.
+    #[must_use]
+    pub fn is_whole(&self, seq: Seq) -> bool {
+        self.pieces.get(&seq).is_some_and(Piece::is_whole)
+    }
+
+    /// The pieces from `from` on, in order.
+    pub fn range(&self, from: Seq) -> impl DoubleEndedIterator<Item = (&Seq, &Piece)> {
+        self.pieces.range(from..)
+    }
+
+    /// The lowest piece of all.
+    #[must_use]
+    pub fn first(&self) -> Option<Seq> {
+        self.pieces.keys().next().copied()
+    }
+
+    /// Makes room for the blocks of `genuine`.
+    pub fn expect(&mut self, genuine: &Arc<Genuine>) {
+        let head = &genuine.entry.head;
+        self.pieces.entry(head.seq()).or_insert_with(|| Piece {
+            genuine: Arc::clone(genuine),
+            blocks: vec![None; usize::from(head.blocks())],
+            missing: head.blocks(),
+        });
+    }
+
+    /// Verifies a block and keeps a copy of it: the one copy between socket and socket, so that
+    /// a read buffer is never held by what was read into it.
+    pub fn put(&mut self, seq: Seq, block: u16, payload: &[u8]) -> Put {
+        let Some(piece) = self.pieces.get(&seq) else { return Put::NoEntry };
+        let entry = &piece.genuine.entry;
+        let Some(hash) = entry.hashes.get(usize::from(block)) else { return Put::Bad };
+        if !piece.lacks(block) {
+            return Put::Duplicate;
+        }
+        let fits = payload.len() == entry.head.block_len(block) as usize
+            && Sha256::digest(payload).as_slice() == hash;
+        if !fits {
+            return Put::Bad;
+        }
+        self.put_own(seq, block, Bytes::copy_from_slice(payload))
+    }
+
+    /// Keeps a block that needs no check: the source's own.
+    pub fn put_own(&mut self, seq: Seq, block: u16, payload: Bytes) -> Put {
+        let Some(piece) = self.pieces.get_mut(&seq) else { return Put::NoEntry };
+        let Some(slot) = piece.blocks.get_mut(usize::from(block)) else { return Put::Bad };
+        if slot.is_some() {
+            return Put::Duplicate;
+        }
+        self.bytes += payload.len();
+        *slot = Some(payload);
+        piece.missing -= 1;
+        if piece.is_whole() { Put::Completed } else { Put::Verified }
+    }
+
+    /// Forgets what the window no longer covers, seen from the newest birth, and what exceeds the
+    /// budget. Returns the whole pieces that went.
+    pub fn slide(&mut self, newest: UnixUs) -> Vec<Seq> {
+        let mut gone = Vec::new();
+        let oldest_birth = UnixUs(newest.0.saturating_sub(self.window_us));
+        while let Some(first) = self.pieces.first_entry() {
+            let outside = first.get().genuine.entry.head.birth < oldest_birth;
+            if !outside && self.bytes <= self.bytes_max {
+                break;
+            }
+            let (seq, piece) = first.remove_entry();
+            self.bytes -= piece.blocks.iter().flatten().map(Bytes::len).sum::<usize>();
+            if piece.is_whole() {
+                gone.push(seq);
+            }
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::feed::tests::{block_bytes, chain, stream};
+    use super::super::feed::{Feed, Offer};
+    use super::*;
+
+    fn filled(lens: &[u32]) -> (Store, Vec<Arc<Genuine>>) {
+        let mut feed = Feed::new(stream()).expect("key");
+        let mut store = Store::new(60_000_000, 1 << 20);
+        let mut all = Vec::new();
+        for raw in chain(9, 1, lens) {
+            let Ok(Offer::New(genuine)) = feed.offer(&raw) else { panic!("not new") };
+            store.expect(&genuine);
+            all.push(genuine);
+        }
+        (store, all)
+    }
+
+    #[test]
+    fn a_block_is_kept_only_if_its_hash_fits() {
+        let (mut store, all) = filled(&[20_000]);
+        let seq = all[0].entry.head.seq();
+        let (first, second) = (block_bytes(seq, 0, 16_384), block_bytes(seq, 1, 3616));
+        assert_eq!(store.put(seq, 0, &second), Put::Bad);
+        assert_eq!(store.put(seq, 0, &first[..100]), Put::Bad);
+        assert_eq!(store.put(seq, 2, &second), Put::Bad);
+        assert_eq!(store.put(seq, 0, &first), Put::Verified);
+        assert_eq!(store.put(seq, 0, &first), Put::Duplicate);
+        assert_eq!(store.put(seq, 1, &second), Put::Completed);
+        assert_eq!(store.piece(seq).and_then(Piece::whole), Some(vec![first, second]));
+        assert_eq!(store.bytes(), 20_000);
+    }
+
+    #[test]
+    fn an_empty_piece_is_whole_at_once() {
+        let (store, all) = filled(&[0]);
+        assert!(store.is_whole(all[0].entry.head.seq()));
+    }
+
+    #[test]
+    fn the_oldest_pieces_leave_when_time_or_room_is_over() {
+        let (mut store, all) = filled(&[16_384; 8]);
+        for genuine in &all {
+            let seq = genuine.entry.head.seq();
+            store.put(seq, 0, &block_bytes(seq, 0, 16_384));
+        }
+        let newest = all[7].entry.head.birth;
+        assert!(store.slide(newest).is_empty());
+        let gone = store.slide(UnixUs(newest.0 + 60_000_000 - 131_000 * 5));
+        assert_eq!(gone.len(), 2);
+        store.bytes_max = 3 * 16_384;
+        assert_eq!(store.slide(newest).len(), 3);
+        assert_eq!(store.bytes(), 3 * 16_384);
+    }
+}
