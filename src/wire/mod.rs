@@ -17,6 +17,10 @@ pub mod limits {
     pub const BENCODE_DEPTH_MAX: usize = 16;
     /// Tokens in one bencoded value.
     pub const BENCODE_TOKENS_MAX: usize = 200_000;
+    /// Nesting in a metainfo file: a v2 file tree takes one level a folder.
+    pub const METAINFO_DEPTH_MAX: usize = 64;
+    /// Tokens in a metainfo file.
+    pub const METAINFO_TOKENS_MAX: usize = 400_000;
     /// A metainfo file.
     pub const TORRENT_LEN_MAX: usize = 16 << 20;
     /// The `info` dictionary taken from peers (BEP 9).
