@@ -5,6 +5,7 @@
 //! to the picture, [`pes`] reads their time stamps. [`cut`] uses all three to mark where a piece
 //! may begin.
 
+pub mod cut;
 pub mod pes;
 pub mod psi;
 #[cfg(test)]
