@@ -22,7 +22,7 @@ rqbit_version=9.1.0
 cargo_fuzz_version=0.13.2
 
 # COMMAND PACKAGE: a command that is on the PATH, wherever it came from, needs no package.
-# A path stands for a file that is no command.
+# A path stands for a file that is no command, and venv for Python's module.
 commands=(
     "cc build-essential"
     "c++ build-essential"
@@ -30,7 +30,7 @@ commands=(
     "pkg-config pkg-config"
     "/usr/include/openssl/ssl.h libssl-dev"
     "/usr/bin/python3 python3"
-    "/usr/lib/python3/dist-packages/pip python3-venv"
+    "venv python3-venv"
     "node nodejs"
     "npm npm"
     "opentracker opentracker"
@@ -46,7 +46,7 @@ commands=(
 
 have() {
     case $1 in
-        /usr/lib/python3/dist-packages/pip) /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+        venv) /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         /*) [ -e "$1" ] ;;
         *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
