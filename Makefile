@@ -1,0 +1,42 @@
+# `make` lists what there is. Everything works in a fresh clone on Debian with stable Rust.
+.DEFAULT_GOAL := help
+.PHONY: help check test fuzz-smoke bench sim soak demo tools clean-tools
+SHELL := /bin/bash
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+check: ## formatting, clippy with warnings denied, docs, tidy, licences
+	cargo fmt --check
+	if [ -e fuzz/Cargo.toml ]; then cargo fmt --manifest-path fuzz/Cargo.toml --check; fi
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	cargo test --locked --quiet --test tidy
+
+test: ## all tests; installs what they need (on Debian, as root)
+	tests/tools/test.sh
+
+fuzz-smoke: ## every fuzz target for FUZZ_SECONDS=20
+	tests/tools/fuzz-smoke.sh
+
+bench: ## micro-benchmarks, then whole swarms on loopback
+	cargo bench --locked --benches
+	tests/bench/swarm.sh
+
+SEEDS ?= 20
+sim: ## the simulator over SEEDS=20 seeds
+	tests/tools/sim.sh $(SEEDS)
+
+soak: ## the long way: 500 seeds, ten minutes of each fuzz target, an hour of one swarm
+	tests/tools/sim.sh 500
+	FUZZ_SECONDS=600 tests/tools/fuzz-smoke.sh
+	SWARM_SECONDS=3600 SWARM_CELLS=20 tests/bench/swarm.sh
+
+demo: ## a live stream on this machine, with a page to look at
+	cargo run --locked --quiet -- demo
+
+tools: ## only install the outside programs that the tests talk to
+	tests/tools/install.sh all
+
+clean-tools: ## remove what was built under target/tools
+	rm -rf target/tools
