@@ -1,1 +1,3 @@
-//! (module doc)
+//! How peers are found: which addresses may be contacted ([`address`]).
+
+pub mod address;

@@ -8,6 +8,7 @@ pub mod live;
 pub mod magnet;
 pub mod message;
 pub mod metainfo;
+pub mod text;
 pub mod tlv;
 pub mod tracker;
 
@@ -54,6 +55,14 @@ pub mod limits {
     pub const PROOF_LEN_MAX: usize = 4096;
     /// A tracker's reply, after decompression.
     pub const TRACKER_REPLY_LEN_MAX: usize = 2 << 20;
+    /// A tracker's address.
+    pub const TRACKER_URL_LEN_MAX: usize = 2048;
+    /// A tracker's words (failure, warning, id), in bytes.
+    pub const TRACKER_TEXT_LEN_MAX: usize = 1024;
+    /// Info-hashes in one scrape (BEP 15 fits about 74 in a datagram).
+    pub const SCRAPE_HASHES_MAX: usize = 74;
+    /// A tracker's datagram, either way.
+    pub const TRACKER_DATAGRAM_LEN_MAX: usize = 8 << 10;
     /// Peers taken from one tracker reply or peer-exchange message.
     pub const PEERS_PER_REPLY_MAX: usize = 200;
 }
