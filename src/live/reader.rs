@@ -1,1 +1,542 @@
-//! r
+//! In-order reading: one cursor a reader, each at its own delay.
+//!
+//! A reader starts at a random access point that leaves its target delay, is given at once what is
+//! due, and then each piece when its birth is the delay ago. What is missing is waited for; it is
+//! skipped when its patience is over and something behind it is here. Time is the stream's own
+//! clock, so a reader whose clock on the wall is wrong plays like any other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::clock::StreamClock;
+use super::feed::Feed;
+use super::store::{Piece, Store};
+use crate::units::{Epoch, PieceIndex, Seq, Time, UnixUs};
+use crate::wire::feed::{EXT_TABLES, Flags};
+
+/// What a reader gets, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// A whole piece.
+    Piece {
+        /// Its place in the stream.
+        seq: Seq,
+        /// Packets to put ahead of it for a decoder that starts here (PAT and PMT); empty if the
+        /// piece has them itself or the reader has seen them.
+        tables: Bytes,
+        /// Its blocks in order.
+        blocks: Vec<Bytes>,
+        /// Whether what came before is missing.
+        discontinuity: bool,
+    },
+    /// Pieces that will not come: their deadline passed, or their epoch did.
+    Skip {
+        /// The first missing piece.
+        from: Seq,
+        /// How many; 0 if nobody knows, because an epoch broke off.
+        pieces: u32,
+    },
+    /// The broadcaster ended the stream.
+    End,
+}
+
+/// Shortest time that a missing piece is waited for beyond its deadline.
+const PATIENCE_US_MIN: u64 = 500_000;
+/// While its delay is short of the target, a reader plays this much slower, in percent.
+const SLOW_DOWN_PERCENT: u64 = 3;
+/// A piece that is late by more than this is a stall.
+const STALL_US: u64 = 200_000;
+
+/// What a reader looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The entries.
+    pub feed: &'a Feed,
+    /// The blocks.
+    pub store: &'a Store,
+    /// The source's clock as seen from here.
+    pub clock: &'a StreamClock,
+    /// Whether the entries reach back far enough to choose where to start.
+    pub can_start: bool,
+}
+
+/// What became of a reader so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Played {
+    /// Pieces handed over.
+    pub pieces: u64,
+    /// Pieces skipped.
+    pub missed: u64,
+    /// When the first piece was handed over.
+    pub first_at: Option<Time>,
+    /// Times it waited for more than 200 ms.
+    pub stalls: u64,
+    /// Microseconds waited in them.
+    pub stalled_us: u64,
+    /// Birth of the last piece to its handing over, in microseconds.
+    pub delay_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Where to start is not chosen yet.
+    Joining,
+    /// Plays; `next` comes next.
+    Playing,
+    /// The signed end was handed over.
+    Ended,
+}
+
+/// One who reads in order.
+#[derive(Debug)]
+pub struct Reader {
+    state: State,
+    target_us: u64,
+    /// Present delay between birth and handing over; `None` before the first piece.
+    lag_us: Option<u64>,
+    credit: u32,
+    next: Seq,
+    chosen_at: Time,
+    fresh: bool,
+    discontinuity: bool,
+    /// When the missing piece was due, while one is waited for.
+    due_since: Option<Time>,
+    deadline: Time,
+    played: Played,
+}
+
+impl Reader {
+    /// A reader that aims at `delay` between birth and handing over.
+    #[must_use]
+    pub fn new(delay: Duration) -> Self {
+        Self {
+            state: State::Joining,
+            target_us: u64::try_from(delay.as_micros()).unwrap_or(u64::MAX),
+            lag_us: None,
+            credit: 0,
+            next: Seq::default(),
+            chosen_at: Time::ZERO,
+            fresh: true,
+            discontinuity: false,
+            due_since: None,
+            deadline: Time::NEVER,
+            played: Played::default(),
+        }
+    }
+
+    /// The reader can take this many further pieces.
+    pub fn add_credit(&mut self, pieces: u32) {
+        self.credit = self.credit.saturating_add(pieces);
+    }
+
+    /// What comes next, once the start is chosen.
+    #[must_use]
+    pub fn next(&self) -> Option<Seq> {
+        (self.state == State::Playing).then_some(self.next)
+    }
+
+    /// The delay it aims at, in microseconds.
+    #[must_use]
+    pub fn target_us(&self) -> u64 {
+        self.target_us
+    }
+
+    /// What became of it so far.
+    #[must_use]
+    pub fn played(&self) -> &Played {
+        &self.played
+    }
+
+    /// Since when it waits for a piece that is due, if it does.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Time> {
+        self.due_since
+    }
+
+    /// Whether it was given the end of the stream.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// When [`Reader::poll`] may have something without anything new having arrived.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// What to hand over next; called until `None`.
+    pub fn poll(&mut self, now: Time, view: View<'_>) -> Option<Delivery> {
+        self.deadline = Time::NEVER;
+        let source_now = view.clock.source(now)?;
+        if self.state == State::Joining {
+            self.join(now, source_now, view)?;
+        }
+        // Empty pieces pass without a delivery; at most a window of them in a row.
+        loop {
+            if self.state == State::Ended || self.credit == 0 {
+                return None;
+            }
+            match self.step(now, source_now, view) {
+                Step::Wait(until) => {
+                    self.deadline = until;
+                    return None;
+                }
+                Step::Passed => {}
+                Step::Give(delivery) => return Some(delivery),
+            }
+        }
+    }
+
+    /// Chooses where to start.
+    fn join(&mut self, now: Time, source_now: UnixUs, view: View<'_>) -> Option<()> {
+        if !view.can_start {
+            return None;
+        }
+        let start = view.feed.start_at(UnixUs(source_now.0.saturating_sub(self.target_us)));
+        let head = start.or_else(|| view.feed.oldest())?.entry.head;
+        if start.is_none() && !head.flags.empty_piece() {
+            // No place to decode from is known: a second later any place will do.
+            let known_for = source_now.0.saturating_sub(head.published().0);
+            if known_for < 1_000_000 {
+                self.deadline = now.after_us(1_000_000 - known_for);
+                return None;
+            }
+        }
+        self.next = head.seq();
+        self.chosen_at = now;
+        self.state = State::Playing;
+        Some(())
+    }
+
+    fn step(&mut self, now: Time, source_now: UnixUs, view: View<'_>) -> Step {
+        if let Some(piece) = view.store.piece(self.next).filter(|piece| piece.is_whole()) {
+            return self.reach(now, source_now, piece);
+        }
+        if view.feed.epoch() > self.next.epoch {
+            return self.enter_epoch(now, source_now, view);
+        }
+        let due = self.due_missing(view);
+        let Some(due) = due else {
+            // The head was reached: nothing is late before the source published more.
+            self.due_since = None;
+            return Step::Wait(Time::NEVER);
+        };
+        let lag = self.lag_us.unwrap_or(self.target_us);
+        let mut due_at = view.clock.local(UnixUs(due.0.saturating_add(lag)), now).unwrap_or(now);
+        if self.fresh {
+            due_at = due_at.max(self.chosen_at);
+        }
+        if now >= due_at && !self.fresh {
+            self.due_since.get_or_insert(due_at);
+        }
+        let patience = self.patience_us();
+        let give_up = due_at.after_us(patience);
+        if now < give_up {
+            return Step::Wait(if now < due_at { due_at } else { give_up });
+        }
+        self.skip(view)
+    }
+
+    /// How long a missing piece is waited for beyond its deadline.
+    fn patience_us(&self) -> u64 {
+        (self.target_us / 2).max(PATIENCE_US_MIN)
+    }
+
+    /// Birth of the missing piece, or of the first known one behind it.
+    fn due_missing(&self, view: View<'_>) -> Option<UnixUs> {
+        if let Some(known) = view.feed.get(self.next.index) {
+            return Some(known.entry.head.birth);
+        }
+        let head = view.feed.head()?;
+        if head.index < self.next.index {
+            return None;
+        }
+        view.feed.iter().find(|g| g.entry.head.index > self.next.index).map(|g| g.entry.head.birth)
+    }
+
+    /// Hands over a whole piece, once it is due.
+    fn reach(&mut self, now: Time, source_now: UnixUs, piece: &Piece) -> Step {
+        let head = &piece.genuine.entry.head;
+        if head.flags.has(Flags::END) || head.flags.has(Flags::WITHDRAWN) {
+            self.state = State::Ended;
+            return Step::Give(Delivery::End);
+        }
+        if head.len == 0 {
+            self.next.index = self.next.index.next();
+            return Step::Passed;
+        }
+        let age = source_now.0.saturating_sub(head.birth.0);
+        let lag = *self.lag_us.get_or_insert(age.min(self.target_us));
+        if age < lag {
+            return Step::Wait(now.after_us(lag - age));
+        }
+        self.lag_us = Some(approach(lag, self.target_us, u64::from(head.span_us)));
+        self.note_stall(now);
+        self.played.pieces += 1;
+        self.played.first_at.get_or_insert(now);
+        self.played.delay_us = age;
+        self.credit -= 1;
+        self.next.index = self.next.index.next();
+        let fresh = std::mem::take(&mut self.fresh);
+        let discontinuity = std::mem::take(&mut self.discontinuity)
+            || (!fresh && head.flags.has(Flags::DISCONTINUITY));
+        let tables = if fresh || discontinuity {
+            piece.genuine.entry.ext.get(EXT_TABLES).unwrap_or_default()
+        } else {
+            Bytes::new()
+        };
+        let blocks = piece.whole().unwrap_or_default();
+        Step::Give(Delivery::Piece { seq: head.seq(), tables, blocks, discontinuity })
+    }
+
+    fn note_stall(&mut self, now: Time) {
+        if let Some(since) = self.due_since.take() {
+            let waited = now.since_us(since);
+            if waited > STALL_US {
+                self.played.stalls += 1;
+                self.played.stalled_us += waited;
+            }
+        }
+    }
+
+    /// Moves to the next whole piece behind the missing ones, if there is one.
+    fn skip(&mut self, view: View<'_>) -> Step {
+        let behind = Seq { index: self.next.index.next(), ..self.next };
+        let below_window = view.store.first().is_none_or(|first| first > self.next);
+        let found =
+            view.store.range(behind).take_while(|(seq, _)| seq.epoch == self.next.epoch).find(
+                |(_, piece)| {
+                    let starts = piece.genuine.entry.head.flags.has(Flags::RANDOM_ACCESS);
+                    // One who fell out of the window goes on where a decoder can.
+                    piece.is_whole() && (starts || !below_window)
+                },
+            );
+        let Some((seq, _)) = found else { return Step::Wait(Time::NEVER) };
+        let (from, to) = (self.next, *seq);
+        self.skip_to(from, to, to.index.0 - from.index.0)
+    }
+
+    /// The source began anew: what is still whole of the old epoch comes first, then the new one
+    /// from its first place to decode from.
+    fn enter_epoch(&mut self, now: Time, source_now: UnixUs, view: View<'_>) -> Step {
+        let epoch: Epoch = view.feed.epoch();
+        let rest = view
+            .store
+            .range(self.next)
+            .take_while(|(seq, _)| seq.epoch == self.next.epoch)
+            .find(|(_, piece)| piece.is_whole() && piece.genuine.entry.head.len > 0);
+        if let Some((seq, _)) = rest {
+            let (from, to) = (self.next, *seq);
+            return self.skip_to(from, to, to.index.0 - from.index.0);
+        }
+        let start = view.feed.start_at(UnixUs(0)).or_else(|| {
+            let oldest = view.feed.oldest()?;
+            let waited = source_now.0.saturating_sub(oldest.entry.head.published().0);
+            (waited >= 1_000_000 || oldest.entry.head.flags.empty_piece()).then_some(oldest)
+        });
+        let Some(start) = start else { return Step::Wait(now.after_us(200_000)) };
+        let from = self.next;
+        let to = Seq { epoch, index: start.entry.head.index };
+        self.skip_to(from, to, 0)
+    }
+
+    fn skip_to(&mut self, from: Seq, to: Seq, pieces: u32) -> Step {
+        self.next = to;
+        self.discontinuity = true;
+        self.played.missed += u64::from(pieces);
+        Step::Give(Delivery::Skip { from, pieces })
+    }
+
+    /// The first piece that the reader may still need.
+    #[must_use]
+    pub fn floor(&self) -> Option<PieceIndex> {
+        self.next().map(|seq| seq.index)
+    }
+}
+
+enum Step {
+    Wait(Time),
+    Passed,
+    Give(Delivery),
+}
+
+/// `lag` moved towards a longer `target` by 3 % of what was just played; a longer one is cut short
+/// at once, since what is due is given at once.
+fn approach(lag: u64, target: u64, span_us: u64) -> u64 {
+    (lag + span_us * SLOW_DOWN_PERCENT / 100).min(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::feed::tests::{block_bytes, chain, stream};
+    use super::*;
+
+    /// A viewer's view with pieces of one block, born 131 ms apart from 1 s on.
+    struct Scene {
+        feed: Feed,
+        store: Store,
+        clock: StreamClock,
+        raws: Vec<Bytes>,
+    }
+
+    impl Scene {
+        /// Entries and blocks of all pieces but the `missing` ones.
+        fn new(pieces: usize, missing: &[usize]) -> Self {
+            let raws = chain(9, 0, &vec![1000; pieces]);
+            let mut scene = Self {
+                feed: Feed::new(stream()).expect("key"),
+                store: Store::new(60_000_000, 1 << 24),
+                clock: StreamClock::default(),
+                raws,
+            };
+            // The source's clock and ours are the same here.
+            scene.clock.observe(Time(1_000_000), UnixUs(1_000_000));
+            for n in 0..pieces {
+                scene.entry(n);
+                if !missing.contains(&n) {
+                    scene.block(n);
+                }
+            }
+            scene
+        }
+
+        fn entry(&mut self, n: usize) {
+            self.feed.offer(&self.raws[n]).expect("genuine");
+            let genuine = self.feed.get(PieceIndex(n as u32)).expect("taken").clone();
+            self.store.expect(&genuine);
+        }
+
+        fn block(&mut self, n: usize) {
+            let seq = Seq { epoch: Epoch(9), index: PieceIndex(n as u32) };
+            self.store.put(seq, 0, &block_bytes(seq, 0, 1000));
+        }
+
+        fn read(&self, reader: &mut Reader, at: u64) -> Vec<String> {
+            let view =
+                View { feed: &self.feed, store: &self.store, clock: &self.clock, can_start: true };
+            std::iter::from_fn(|| reader.poll(Time(at), view)).map(|d| short(&d)).collect()
+        }
+    }
+
+    fn short(delivery: &Delivery) -> String {
+        match delivery {
+            Delivery::Piece { seq, discontinuity: false, .. } => format!("{}", seq.index),
+            Delivery::Piece { seq, .. } => format!("!{}", seq.index),
+            Delivery::Skip { pieces, .. } => format!("skip {pieces}"),
+            Delivery::End => "end".to_owned(),
+        }
+    }
+
+    fn reader(delay_ms: u64) -> Reader {
+        let mut reader = Reader::new(Duration::from_millis(delay_ms));
+        reader.add_credit(1000);
+        reader
+    }
+
+    const fn birth(n: u64) -> u64 {
+        1_000_000 + n * 131_000
+    }
+
+    #[test]
+    fn a_reader_starts_where_a_decoder_can_and_gets_what_is_due_at_once() {
+        let scene = Scene::new(20, &[]);
+        let mut reader = reader(500);
+        // 500 ms before the birth of piece 15 lies within piece 11: the start at 8 leaves enough.
+        assert_eq!(scene.read(&mut reader, birth(15)), ["8", "9", "10", "11"]);
+        assert_eq!(reader.deadline(), Time(birth(12) + 500_000));
+        assert_eq!(scene.read(&mut reader, birth(12) + 500_000), ["12"]);
+    }
+
+    #[test]
+    fn on_a_young_stream_the_delay_grows_by_3_percent() {
+        let scene = Scene::new(8, &[]);
+        let mut reader = reader(2_000);
+        assert_eq!(scene.read(&mut reader, birth(1)), ["0"]);
+        let lag = 131_000 + 131_000 * 3 / 100;
+        assert_eq!(reader.deadline(), Time(birth(1) + lag));
+    }
+
+    #[test]
+    fn a_missing_piece_is_waited_for_and_then_skipped_for_what_is_behind_it() {
+        let mut scene = Scene::new(12, &[9, 10]);
+        let mut reader = reader(200);
+        assert_eq!(scene.read(&mut reader, birth(9) + 200_000), ["8"]);
+        assert!(scene.read(&mut reader, birth(9) + 650_000).is_empty());
+        scene.block(9);
+        assert_eq!(scene.read(&mut reader, birth(9) + 690_000), ["9"]);
+        assert_eq!(scene.read(&mut reader, birth(10) + 700_000), ["skip 1", "!11"]);
+        assert_eq!(reader.played().missed, 1);
+        assert_eq!(reader.played().stalls, 2);
+    }
+
+    #[test]
+    fn nothing_is_skipped_while_there_is_nothing_behind_it() {
+        let mut scene = Scene::new(10, &[9]);
+        let mut reader = reader(200);
+        assert_eq!(scene.read(&mut reader, birth(9) + 5_000_000), ["8"]);
+        scene.block(9);
+        assert_eq!(scene.read(&mut reader, birth(9) + 6_000_000), ["9"]);
+    }
+
+    #[test]
+    fn a_reader_without_credit_gets_nothing_and_one_below_the_window_moves_to_a_start() {
+        let mut scene = Scene::new(24, &[]);
+        let mut reader = Reader::new(Duration::from_millis(100));
+        reader.add_credit(1);
+        assert_eq!(scene.read(&mut reader, birth(6)), ["4"]);
+        assert!(scene.read(&mut reader, birth(23)).is_empty());
+        let newest = UnixUs(birth(23));
+        let mut small = Store::new(131_000 * 10, 1 << 24);
+        for n in 0..24 {
+            let genuine = scene.feed.get(PieceIndex(n)).expect("known").clone();
+            small.expect(&genuine);
+            let seq = genuine.entry.head.seq();
+            small.put(seq, 0, &block_bytes(seq, 0, 1000));
+        }
+        small.slide(newest);
+        scene.store = small;
+        reader.add_credit(1);
+        assert_eq!(scene.read(&mut reader, birth(23)), ["skip 11", "!16"]);
+    }
+
+    #[test]
+    fn a_new_epoch_is_entered_behind_what_is_left_of_the_old_one() {
+        let mut scene = Scene::new(10, &[9]);
+        let mut reader = reader(100);
+        assert_eq!(scene.read(&mut reader, birth(8) + 50_000), ["4", "5", "6", "7"]);
+        scene.raws = chain(10, 2000, &[1000; 2]);
+        for raw in scene.raws.clone() {
+            scene.feed.offer(&raw).expect("genuine");
+        }
+        for index in [2000, 2001] {
+            let genuine = scene.feed.get(PieceIndex(index)).expect("known").clone();
+            scene.store.expect(&genuine);
+            let seq = genuine.entry.head.seq();
+            scene.store.put(seq, 0, &block_bytes(seq, 0, 1000));
+        }
+        assert_eq!(scene.read(&mut reader, birth(12)), ["8", "skip 0", "!2000", "2001"]);
+    }
+
+    #[test]
+    fn the_signed_end_is_the_last_thing_a_reader_gets() {
+        let mut scene = Scene::new(1, &[]);
+        let mut builder = crate::live::builder::Builder::open_epoch(
+            stream(),
+            super::super::feed::tests::key(),
+            "x/y",
+            crate::units::Now { mono: Time(0), wall: UnixUs(birth(3)) },
+            Epoch(11),
+            None,
+        );
+        let end = builder.end(crate::units::Now { mono: Time(0), wall: UnixUs(birth(3)) });
+        let Some(genuine) = end.first().map(|s| s.genuine.clone()) else { panic!("no end") };
+        scene.feed.take(genuine);
+        let genuine = scene.feed.highest().expect("taken").clone();
+        scene.store.expect(&genuine);
+        let mut reader = reader(100);
+        assert_eq!(scene.read(&mut reader, birth(4)), ["end"]);
+        assert!(reader.is_ended());
+    }
+}

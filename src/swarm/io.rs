@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::live::reader::Delivery;
 use crate::units::{Epoch, Link, PieceIndex, Seq};
 
 /// One who reads the stream in order: a pipe, a file, an HTTP connection.
@@ -153,32 +154,6 @@ pub enum Record {
     Head(Bytes),
     /// The `info` dictionary as peers gave it.
     Metadata(Bytes),
-}
-
-/// What a reader gets, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// A whole piece.
-    Piece {
-        /// Its place in the stream.
-        seq: Seq,
-        /// Packets to put ahead of it for a decoder that starts here (PAT and PMT); empty if the
-        /// piece has them itself or the reader has seen them.
-        tables: Bytes,
-        /// Its blocks in order.
-        blocks: Vec<Bytes>,
-        /// Whether what came before is missing.
-        discontinuity: bool,
-    },
-    /// Pieces that will not come: their deadline passed, or their epoch did.
-    Skip {
-        /// The first missing piece.
-        from: Seq,
-        /// How many.
-        pieces: u32,
-    },
-    /// The broadcaster ended the stream.
-    End,
 }
 
 /// Something worth telling.

@@ -45,6 +45,8 @@ pub mod limits {
     pub const WINDOW_PIECES_MAX: usize = 16_384;
     /// Subscriptions a side may hold open on one connection.
     pub const SUBSCRIPTIONS_MAX: usize = 64;
+    /// Requests a side may have outstanding on one connection (`reqq`, BEP 10).
+    pub const REQUESTS_QUEUED_MAX: usize = 250;
     /// Runs of entries a side may ask for at once on one connection.
     pub const RUNS_MAX: usize = 8;
     /// Entries in one answer to a run.
