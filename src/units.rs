@@ -177,6 +177,32 @@ impl fmt::Debug for InfoHash {
     }
 }
 
+/// SHA-256 of the raw `info` dictionary of a v2 or hybrid torrent (BEP 52).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct InfoHashV2(pub [u8; 32]);
+
+impl InfoHashV2 {
+    /// The first 20 bytes: how trackers, the DHT and handshakes name a v2 torrent.
+    #[must_use]
+    pub fn truncated(self) -> InfoHash {
+        let mut out = [0u8; 20];
+        out.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
+        InfoHash(out)
+    }
+}
+
+impl fmt::Display for InfoHashV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for InfoHashV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// The 20 bytes by which a peer names itself (BEP 3, BEP 20).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PeerId(pub [u8; 20]);

@@ -24,6 +24,22 @@ pub mod limits {
     pub const METAINFO_TOKENS_MAX: usize = 400_000;
     /// A metainfo file.
     pub const TORRENT_LEN_MAX: usize = 16 << 20;
+    /// Warnings kept about one metainfo file.
+    pub const METAINFO_WARNINGS_MAX: usize = 20;
+    /// Piece length of an ordinary torrent.
+    pub const ORDINARY_PIECE_LEN_MAX: u32 = 512 << 20;
+    /// Trackers, web seeds or nodes taken from one metainfo file, each.
+    pub const METAINFO_LIST_MAX: usize = 256;
+    /// A URL in a metainfo file or magnet link.
+    pub const URL_LEN_MAX: usize = 2048;
+    /// The `info` dictionary of a live torrent: one block of BEP 9.
+    pub const LIVE_INFO_LEN_MAX: usize = 16 << 10;
+    /// Name of a live torrent, in bytes of UTF-8.
+    pub const NAME_LEN_MAX: usize = 255;
+    /// Media type of a live torrent.
+    pub const MEDIA_LEN_MAX: usize = 64;
+    /// Bitrate that a live torrent may hint at, bit/s.
+    pub const BITRATE_MAX: u64 = 1_000_000_000_000;
     /// The `info` dictionary taken from peers (BEP 9).
     pub const METADATA_LEN_MAX: usize = 4 << 20;
     /// A magnet link.
