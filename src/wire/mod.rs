@@ -44,6 +44,14 @@ pub mod limits {
     pub const METADATA_LEN_MAX: usize = 4 << 20;
     /// A magnet link.
     pub const MAGNET_LEN_MAX: usize = 8 << 10;
+    /// Name in a magnet link, in bytes of UTF-8.
+    pub const MAGNET_NAME_LEN_MAX: usize = 1024;
+    /// Trackers, web seeds or peers taken from one magnet link, each.
+    pub const MAGNET_LIST_MAX: usize = 64;
+    /// Ranges of files in one magnet link.
+    pub const MAGNET_RANGES_MAX: usize = 256;
+    /// Salt of a channel (BEP 44).
+    pub const SALT_LEN_MAX: usize = 64;
     /// A frame on the peer wire, length prefix not counted: a `bl_entries` answer of 128 KiB and
     /// its heads is the largest that is valid.
     pub const FRAME_LEN_MAX: usize = 132 << 10;
