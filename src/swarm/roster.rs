@@ -1,0 +1,310 @@
+//! The addresses that are known: which to dial next, which to leave alone and for how long.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::io::Via;
+use crate::discovery::address::{Policy, Purpose, canonical, judge};
+use crate::machine::Rng;
+use crate::units::Time;
+
+/// Addresses kept.
+const KNOWN_MAX: usize = 1000;
+/// Banned hosts kept; the oldest bans are forgotten first.
+const BANNED_MAX: usize = 1000;
+/// Dials under way at once.
+pub const DIALS_MAX: usize = 8;
+/// First pause after a failed dial or a lost connection; doubled with each further one.
+const RETRY_US: u64 = 2_000_000;
+/// Longest pause after failures.
+const RETRY_US_MAX: u64 = 300_000_000;
+/// Pause after a peer turned out not to speak our extension.
+pub const FOREIGN_US: u64 = 3_600_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle { until: Time },
+    Dialling,
+    Connected,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    via: Via,
+    state: State,
+    failures: u32,
+}
+
+/// Who is banned: a host on the internet, an endpoint on this machine or network, where many
+/// peers share one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Banned {
+    Host(IpAddr),
+    Endpoint(SocketAddr),
+}
+
+impl Banned {
+    fn of(addr: SocketAddr) -> Self {
+        let shared = match addr.ip() {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+        };
+        if shared { Self::Endpoint(addr) } else { Self::Host(addr.ip()) }
+    }
+}
+
+/// Every address that somebody named, and what became of it.
+#[derive(Debug)]
+pub struct Roster {
+    known: BTreeMap<SocketAddr, Known>,
+    banned: BTreeMap<Banned, Time>,
+    ours: BTreeSet<SocketAddr>,
+    policy: Policy,
+    dialling: usize,
+}
+
+impl Roster {
+    /// A roster that dials what `policy` allows.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        let (known, banned) = (BTreeMap::new(), BTreeMap::new());
+        Self { known, banned, ours: BTreeSet::new(), policy, dialling: 0 }
+    }
+
+    /// Takes addresses that somebody named; one listed 500 times is one.
+    pub fn add(&mut self, via: Via, addrs: &[SocketAddr], rng: &mut Rng) {
+        for addr in addrs.iter().map(|a| canonical(*a)) {
+            // What the user names is the user's decision, but for addresses that are none.
+            let allowed = match via {
+                Via::User => addr.port() != 0 && !addr.ip().is_multicast(),
+                _ => judge(addr, Purpose::Peer, &self.policy).is_ok(),
+            };
+            if !allowed || self.ours.contains(&addr) || self.known.contains_key(&addr) {
+                continue;
+            }
+            if self.known.len() >= KNOWN_MAX && !self.evict(rng) {
+                return;
+            }
+            let state = State::Idle { until: Time::ZERO };
+            self.known.insert(addr, Known { via, state, failures: 0 });
+        }
+    }
+
+    /// Forgets one address that is not in use: of a few drawn at random the one that failed most.
+    fn evict(&mut self, rng: &mut Rng) -> bool {
+        let idle: Vec<SocketAddr> = self
+            .known
+            .iter()
+            .filter(|(_, k)| matches!(k.state, State::Idle { .. }) && k.via != Via::User)
+            .map(|(addr, _)| *addr)
+            .collect();
+        let drawn = (0..5).filter_map(|_| idle.get(rng.index(idle.len())));
+        let worst = drawn.max_by_key(|addr| self.known.get(addr).map_or(0, |k| k.failures));
+        worst.copied().is_some_and(|addr| self.known.remove(&addr).is_some())
+    }
+
+    /// An address to dial now; it counts as being dialled from here on.
+    pub fn dial(&mut self, now: Time, rng: &mut Rng) -> Option<SocketAddr> {
+        if self.dialling >= DIALS_MAX {
+            return None;
+        }
+        let due = |known: &Known| matches!(known.state, State::Idle { until } if until <= now);
+        let ready: Vec<(SocketAddr, Known)> = self
+            .known
+            .iter()
+            .filter(|(addr, known)| due(known) && !self.is_banned(**addr, now))
+            .map(|(addr, known)| (*addr, *known))
+            .collect();
+        // What the user named first, then what failed least, at random among equals.
+        let rank = |k: &Known| (k.via != Via::User && k.via != Via::Magnet, k.failures.min(3));
+        let best = ready.iter().map(|(_, k)| rank(k)).min()?;
+        let equals: Vec<_> = ready.iter().filter(|(_, k)| rank(k) == best).collect();
+        let (addr, _) = *equals.get(rng.index(equals.len()))?;
+        self.known.get_mut(addr)?.state = State::Dialling;
+        self.dialling += 1;
+        Some(*addr)
+    }
+
+    /// When an address that waits may be dialled.
+    #[must_use]
+    pub fn next_at(&self) -> Time {
+        if self.dialling >= DIALS_MAX {
+            return Time::NEVER;
+        }
+        let waiting = self.known.values().filter_map(|k| match k.state {
+            State::Idle { until } => Some(until),
+            _ => None,
+        });
+        waiting.min().unwrap_or(Time::NEVER)
+    }
+
+    /// A dial came to nothing.
+    pub fn failed(&mut self, addr: SocketAddr, now: Time) {
+        self.undial(addr);
+        self.pause(addr, now, 0);
+    }
+
+    /// A connection is open; `dialled` if by us.
+    pub fn connected(&mut self, addr: SocketAddr, dialled: bool) {
+        if dialled {
+            self.undial(addr);
+            if let Some(known) = self.known.get_mut(&addr) {
+                known.state = State::Connected;
+            }
+        }
+    }
+
+    /// The listening address of a peer that connected to us became known.
+    pub fn listens(&mut self, addr: SocketAddr, rng: &mut Rng) {
+        self.add(Via::Inbound, &[addr], rng);
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            known.state = State::Connected;
+        }
+    }
+
+    /// A connection worked.
+    pub fn proved(&mut self, addr: SocketAddr) {
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            known.failures = 0;
+        }
+    }
+
+    /// A connection ended; the address rests for `rest_us` at least.
+    pub fn closed(&mut self, addr: SocketAddr, now: Time, rest_us: u64) {
+        self.pause(canonical(addr), now, rest_us);
+    }
+
+    fn undial(&mut self, addr: SocketAddr) {
+        if self.known.get(&addr).is_some_and(|k| k.state == State::Dialling) {
+            self.dialling -= 1;
+        }
+    }
+
+    fn pause(&mut self, addr: SocketAddr, now: Time, rest_us: u64) {
+        let Some(known) = self.known.get_mut(&addr) else { return };
+        let doubled = RETRY_US << known.failures.min(8);
+        known.failures += 1;
+        known.state = State::Idle { until: now.after_us(doubled.min(RETRY_US_MAX).max(rest_us)) };
+        // Strangers' strangers that keep failing are forgotten.
+        if known.failures > 6 && known.via == Via::Pex {
+            self.known.remove(&addr);
+        }
+    }
+
+    /// This address is our own.
+    pub fn is_ours(&mut self, addr: SocketAddr) {
+        self.undial(addr);
+        self.known.remove(&addr);
+        if self.ours.len() < 64 {
+            self.ours.insert(addr);
+        }
+    }
+
+    /// Leaves a peer alone for an hour.
+    pub fn ban(&mut self, addr: SocketAddr, now: Time) {
+        if self.banned.len() >= BANNED_MAX {
+            let oldest = self.banned.iter().min_by_key(|(_, until)| **until).map(|(b, _)| *b);
+            oldest.and_then(|b| self.banned.remove(&b));
+        }
+        self.banned.insert(Banned::of(canonical(addr)), now.after_us(3_600_000_000));
+    }
+
+    /// Whether a peer is banned.
+    #[must_use]
+    pub fn is_banned(&self, addr: SocketAddr, now: Time) -> bool {
+        self.banned.get(&Banned::of(canonical(addr))).is_some_and(|until| *until > now)
+    }
+
+    /// Bans in force.
+    #[must_use]
+    pub fn banned(&self, now: Time) -> usize {
+        self.banned.values().filter(|until| **until > now).count()
+    }
+
+    /// Addresses known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether no address is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(n: u16) -> SocketAddr {
+        SocketAddr::from(([203, 0, 113, (n % 250) as u8], 2000 + n))
+    }
+
+    fn roster() -> (Roster, Rng) {
+        (Roster::new(Policy::default()), Rng::new(1))
+    }
+
+    #[test]
+    fn one_endpoint_listed_500_times_is_one_dial() {
+        let (mut roster, mut rng) = roster();
+        roster.add(Via::Tracker, &[addr(1); 500], &mut rng);
+        assert_eq!(roster.dial(Time(0), &mut rng), Some(addr(1)));
+        assert_eq!(roster.dial(Time(0), &mut rng), None);
+    }
+
+    #[test]
+    fn what_must_not_be_dialled_is_not_kept() {
+        let (mut roster, mut rng) = roster();
+        let bad = ["127.0.0.1:6881", "224.0.0.1:6881", "203.0.113.9:0", "203.0.113.9:25"];
+        let bad: Vec<SocketAddr> = bad.iter().map(|a| a.parse().expect("address")).collect();
+        roster.add(Via::Tracker, &bad, &mut rng);
+        assert!(roster.is_empty());
+        roster.add(Via::User, &bad[..1], &mut rng);
+        assert_eq!(roster.len(), 1);
+    }
+
+    #[test]
+    fn failures_make_pauses_longer_and_success_forgives() {
+        let (mut roster, mut rng) = roster();
+        roster.add(Via::Tracker, &[addr(1)], &mut rng);
+        let mut now = Time(0);
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            assert!(roster.dial(now, &mut rng).is_some());
+            roster.failed(addr(1), now);
+            pauses.push(roster.next_at().since_us(now));
+            now = roster.next_at();
+        }
+        assert_eq!(pauses, [2_000_000, 4_000_000, 8_000_000]);
+        roster.dial(now, &mut rng);
+        roster.connected(addr(1), true);
+        roster.proved(addr(1));
+        roster.closed(addr(1), now, FOREIGN_US);
+        assert_eq!(roster.next_at().since_us(now), FOREIGN_US);
+    }
+
+    #[test]
+    fn the_roster_is_bounded_and_dials_few_at_once() {
+        let (mut roster, mut rng) = roster();
+        for n in 0..3000 {
+            roster.add(Via::Pex, &[addr(n)], &mut rng);
+        }
+        assert_eq!(roster.len(), KNOWN_MAX);
+        let dials = std::iter::from_fn(|| roster.dial(Time(0), &mut rng)).count();
+        assert_eq!(dials, DIALS_MAX);
+    }
+
+    #[test]
+    fn a_ban_covers_a_host_but_on_loopback_only_an_endpoint() {
+        let (mut roster, _) = roster();
+        roster.ban(addr(1), Time(0));
+        let same_host = SocketAddr::new(addr(1).ip(), 9);
+        assert!(roster.is_banned(same_host, Time(1)));
+        assert!(!roster.is_banned(same_host, Time(3_600_000_001)));
+        let local: SocketAddr = "127.0.0.1:5000".parse().expect("address");
+        roster.ban(local, Time(0));
+        assert!(!roster.is_banned("127.0.0.1:5001".parse().expect("address"), Time(1)));
+    }
+}
