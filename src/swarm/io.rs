@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 pub use crate::live::reader::Delivery;
 use crate::units::{Epoch, Link, PieceIndex, Seq};
+use crate::wire::message::WireError;
 
 /// One who reads the stream in order: a pipe, a file, an HTTP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,8 +59,8 @@ pub enum In {
     Malformed {
         /// On which connection.
         link: Link,
-        /// The length that the peer claimed.
-        claimed_len: u32,
+        /// What is wrong with it.
+        error: WireError,
     },
     /// This many bytes handed over by [`Out::Send`] have left for the network.
     Sent {
@@ -161,6 +162,8 @@ pub enum Record {
 pub enum Event {
     /// The `info` dictionary arrived and fits its info-hash.
     MetadataComplete,
+    /// The `info` dictionary arrived, and it is not that of a live torrent.
+    NotLive,
     /// A peer's handshake and extension handshake are done and it speaks our extension.
     PeerJoined {
         /// The connection.
@@ -182,6 +185,11 @@ pub enum Event {
         /// Which one.
         epoch: Epoch,
     },
+    /// An entry needs a newer version of this program.
+    NeedsNewer {
+        /// Its place.
+        at: Seq,
+    },
     /// A source that was told of a higher epoch follows it and publishes no more.
     Superseded {
         /// The epoch of the other source.
@@ -199,4 +207,16 @@ pub enum Event {
     },
     /// The signed end of the stream has come into sight.
     Ended,
+}
+
+/// A step that a simulation wants to see and nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// A block was verified for the first time, or published.
+    Verified {
+        /// The piece.
+        at: Seq,
+        /// The block within it.
+        block: u16,
+    },
 }

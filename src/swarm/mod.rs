@@ -1,6 +1,458 @@
 //! Who talks to whom about which block: one machine per stream.
+//!
+//! [`Swarm`] owns every connection of one stream and all that is known of it. Its parts, each an
+//! `impl` of its own subject:
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | [`config`] | what a swarm is started with |
+//! | [`io`] | what it is told and what it wants done |
+//! | [`peer`] | what is known of one connection |
+//! | `connection` | how a connection begins, which message goes where, why it ends |
+//! | `entries` | how the feed spreads |
+//! | `epochs` | what happens when a source begins anew |
+//! | `upstream` | from whom which stripe is ordered |
+//! | `downstream` | who is sent what, in which order, how fast |
+//! | `pull` | which missing block is asked of whom |
+//! | `choker` | whose requests are served |
+//! | `exchange` | metadata and addresses from peer to peer |
+//! | `source` | when a source publishes, listens or follows |
+//! | `playback` | what readers are handed |
+//! | [`status`] | how it fares |
+//! | [`haves`], [`rate`], [`roster`] | parts with no knowledge of the rest |
 
+mod choker;
+pub mod config;
+mod connection;
+mod downstream;
+mod entries;
+mod epochs;
+mod exchange;
 pub mod haves;
 pub mod io;
+pub mod peer;
+mod playback;
+mod pull;
 pub mod rate;
 pub mod roster;
+mod source;
+pub mod status;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::live::clock::StreamClock;
+use crate::live::feed::Feed;
+use crate::live::reader::Reader;
+use crate::live::store::Store;
+use crate::machine::{Machine, Rng};
+use crate::units::{BlockId, Epoch, Link, Now, PieceIndex, Seq, Time};
+use crate::wire::extended::Extension;
+use crate::wire::live::Live;
+use crate::wire::message::Message;
+
+use config::{Config, Role, Torrent};
+use exchange::MetadataFetch;
+use io::{Event, In, Out, ReaderId, Record, Trace, Via};
+use peer::Peer;
+use rate::{Bucket, Meter};
+use roster::Roster;
+use source::Source;
+use status::Lags;
+use upstream::Upstream;
+
+/// Maintenance runs this often while there are connections.
+const TICK_US: u64 = 50_000;
+/// Readers at once.
+pub const READERS_MAX: usize = 256;
+/// Small messages that may wait for a peer that does not read; beyond, it is too slow to keep.
+pub const QUEUE_LEN_MAX: usize = 1 << 20;
+
+/// What exists only once the `info` dictionary is here.
+#[derive(Debug)]
+struct Core {
+    torrent: Torrent,
+    feed: Feed,
+    store: Store,
+    clock: StreamClock,
+}
+
+/// One stream and everybody we know who has to do with it.
+#[derive(Debug)]
+pub struct Swarm {
+    config: Config,
+    rng: Rng,
+    now: Now,
+    started: Option<Time>,
+    core: Option<Core>,
+    metadata: MetadataFetch,
+    peers: BTreeMap<Link, Peer>,
+    roster: Roster,
+    out: VecDeque<Out>,
+    /// Small messages of this turn, by connection: they leave in one write.
+    small: BTreeMap<Link, BytesMut>,
+    trace: Option<VecDeque<Trace>>,
+
+    readers: BTreeMap<ReaderId, Reader>,
+    source: Option<Source>,
+    upstream: Upstream,
+    bucket: Option<Bucket>,
+    download: Option<Bucket>,
+
+    /// Pieces of the current epoch that lack blocks.
+    incomplete: BTreeSet<PieceIndex>,
+    /// When the entry of an incomplete piece came.
+    entry_at: BTreeMap<PieceIndex, Time>,
+    /// The first piece that is fetched; below it nothing is asked for.
+    floor: Option<PieceIndex>,
+    /// Whether the entries reach back far enough to choose where to start.
+    can_start: bool,
+    backfill_at: Time,
+    /// Who is asked for which block.
+    in_flight: BTreeMap<BlockId, Link>,
+
+    last_entry_at: Time,
+    feed_backoff_us: u64,
+    tick_at: Time,
+    choke_at: Time,
+    optimistic: Option<Link>,
+    head_kept: Option<Seq>,
+    head_kept_at: Time,
+    proof_told: Option<Epoch>,
+    ended_told: bool,
+    needs_newer_told: bool,
+    stopping: bool,
+    pull_dirty: bool,
+
+    lags: Lags,
+    totals: status::Totals,
+    in_meter: Meter,
+}
+
+impl Swarm {
+    /// A swarm that knows what `config` says and nobody yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let mut rng = Rng::new(config.seed);
+        let roster = Roster::new(config.policy.clone());
+        let upstream = Upstream::new(rng.fork());
+        let mut swarm = Self {
+            rng,
+            now: Now::default(),
+            started: None,
+            core: None,
+            metadata: MetadataFetch::default(),
+            peers: BTreeMap::new(),
+            roster,
+            out: VecDeque::new(),
+            small: BTreeMap::new(),
+            trace: None,
+            readers: BTreeMap::new(),
+            source: None,
+            upstream,
+            bucket: None,
+            download: None,
+            incomplete: BTreeSet::new(),
+            entry_at: BTreeMap::new(),
+            floor: None,
+            can_start: false,
+            backfill_at: Time::ZERO,
+            in_flight: BTreeMap::new(),
+            last_entry_at: Time::ZERO,
+            feed_backoff_us: 0,
+            tick_at: Time::ZERO,
+            choke_at: Time::ZERO,
+            optimistic: None,
+            head_kept: None,
+            head_kept_at: Time::ZERO,
+            proof_told: None,
+            ended_told: false,
+            needs_newer_told: false,
+            stopping: false,
+            pull_dirty: false,
+            lags: Lags::default(),
+            totals: status::Totals::default(),
+            in_meter: Meter::default(),
+            config,
+        };
+        if let Some(info) = swarm.config.info.clone() {
+            swarm.learn_torrent(&info);
+        }
+        swarm
+    }
+
+    /// Whether the `info` dictionary is here.
+    #[must_use]
+    pub fn torrent(&self) -> Option<&Torrent> {
+        self.core.as_ref().map(|core| &core.torrent)
+    }
+
+    /// Records every verified block for [`Swarm::poll_trace`].
+    pub fn set_tracing(&mut self, on: bool) {
+        self.trace = on.then(VecDeque::new);
+    }
+
+    /// The next traced step.
+    pub fn poll_trace(&mut self) -> Option<Trace> {
+        self.trace.as_mut()?.pop_front()
+    }
+
+    fn start(&mut self) {
+        self.started = Some(self.now.mono);
+        let now = self.now.mono;
+        // A burst of two blocks: enough to keep a link busy, too little to queue behind.
+        let bucket = |rate: u64| Bucket::new(rate, 2 * 16_397, now);
+        self.bucket = self.config.upload_limit.map(bucket);
+        self.download = self.config.download_limit.map(bucket);
+        if matches!(self.config.role, Role::Source(_)) {
+            self.start_source();
+        }
+    }
+
+    /// Takes the `info` dictionary, whose hash the caller has checked or trusts.
+    fn learn_torrent(&mut self, raw: &Bytes) -> bool {
+        let Some(torrent) = Torrent::from_info(raw) else { return false };
+        let Some(feed) = Feed::new(torrent.stream) else { return false };
+        let store = Store::new(torrent.stream.window_us, self.config.memory_max);
+        let clock = StreamClock::default();
+        self.core = Some(Core { torrent, feed, store, clock });
+        if let Some(head) = self.config.head.clone()
+            && let Some(core) = &mut self.core
+        {
+            // Kept on disk from an earlier run: what is below it is never taken for new.
+            let _ = core.feed.offer(&head);
+            self.head_kept = core.feed.head();
+        }
+        true
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.core.as_ref().map_or(Epoch(0), |core| core.feed.epoch())
+    }
+
+    fn head(&self) -> Option<Seq> {
+        self.core.as_ref()?.feed.head()
+    }
+
+    fn is_publishing(&self) -> bool {
+        self.source.as_ref().is_some_and(Source::is_publishing)
+    }
+
+    /// Whether addresses may come from anyone but trackers and the user.
+    fn is_private(&self) -> bool {
+        self.torrent().is_some_and(|t| t.private)
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out.push_back(Out::Event(event));
+    }
+
+    /// Queues a small message; all of a turn leave in one write.
+    fn send(&mut self, link: Link, message: &Message) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.last_out = self.now.mono;
+        message.put_head(self.small.entry(link).or_default());
+    }
+
+    /// Queues an extension message, if the peer understands it.
+    fn send_extended(&mut self, link: Link, extension: Extension, payload: Bytes) -> bool {
+        let id = self.peers.get(&link).and_then(|p| p.extended.id_of(extension));
+        let Some(id) = id else { return false };
+        self.send(link, &Message::Extended { id, payload });
+        true
+    }
+
+    /// Queues a message of the live extension.
+    fn send_live(&mut self, link: Link, live: &Live) -> bool {
+        self.send_extended(link, Extension::Live(live.kind()), live.encode())
+    }
+
+    /// Hands bytes to the driver: what is queued for the link, then `body`.
+    fn write(&mut self, link: Link, body: Bytes) {
+        let head = self.small.remove(&link).unwrap_or_default().freeze();
+        let len = head.len() + body.len();
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if len == 0 {
+            return;
+        }
+        peer.queued += len;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.spend(len);
+        }
+        self.totals.up_bytes += len as u64;
+        self.out.push_back(Out::Send { link, head, body });
+    }
+
+    fn flush(&mut self) {
+        let links: Vec<Link> = self.small.keys().copied().collect();
+        for link in links {
+            self.write(link, Bytes::new());
+        }
+        let stuck: Vec<Link> =
+            self.peers.values().filter(|p| p.queued > QUEUE_LEN_MAX).map(|p| p.link).collect();
+        for link in stuck {
+            self.close(link, "does not read what it is sent", false);
+        }
+    }
+
+    /// What is due by time alone.
+    fn tick(&mut self) {
+        let now = self.now.mono;
+        self.tick_at = now.after_us(TICK_US);
+        self.check_connections();
+        self.tick_metadata();
+        self.tick_source();
+        self.tick_feed();
+        self.tick_upstream();
+        self.tick_choker();
+        self.tick_exchange();
+        self.tick_clocks();
+        self.expire_jobs();
+        self.expire_requests();
+        self.keep_head();
+        self.dial();
+        self.pull_dirty = true;
+    }
+
+    /// Dials while there are fewer connections than wanted.
+    fn dial(&mut self) {
+        if self.stopping {
+            return;
+        }
+        while self.peers.len() < self.config.peers_wanted {
+            let Some(addr) = self.roster.dial(self.now.mono, &mut self.rng) else { return };
+            self.out.push_back(Out::Dial { addr });
+        }
+    }
+
+    /// Writes down the highest entry, once a second at most.
+    fn keep_head(&mut self) {
+        let now = self.now.mono;
+        if now.since_us(self.head_kept_at) < 1_000_000 && !self.stopping {
+            return;
+        }
+        let Some(highest) = self.core.as_ref().and_then(|core| core.feed.highest()) else { return };
+        let seq = highest.entry.head.seq();
+        if self.head_kept.is_none_or(|kept| seq > kept) {
+            let raw = highest.raw.clone();
+            self.head_kept = Some(seq);
+            self.head_kept_at = now;
+            self.out.push_back(Out::Persist(Record::Head(raw)));
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.keep_head();
+        let links: Vec<Link> = self.peers.keys().copied().collect();
+        for link in links {
+            self.close(link, "we leave", false);
+        }
+    }
+
+    /// Whether every buffer is within its bound.
+    ///
+    /// # Errors
+    /// Which one is not, with its size.
+    pub fn invariant(&self) -> Result<(), String> {
+        use crate::wire::limits;
+        let bound = |what: &str, size: usize, max: usize| {
+            if size <= max { Ok(()) } else { Err(format!("{what}: {size}, limit {max}")) }
+        };
+        bound("connections", self.peers.len(), self.config.peers_max + connection::FOREIGN_MAX)?;
+        bound("readers", self.readers.len(), READERS_MAX)?;
+        if let Some(core) = &self.core {
+            bound("store", core.store.bytes(), core.store.bytes_max() + (1 << 20))?;
+            bound("entries", core.feed.iter().count(), limits::WINDOW_PIECES_MAX)?;
+        }
+        for peer in self.peers.values() {
+            bound("orders", peer.orders.len(), limits::SUBSCRIPTIONS_MAX)?;
+            bound("flows", peer.flows.len(), limits::SUBSCRIPTIONS_MAX)?;
+            bound("requests", peer.asked.len(), 2 * limits::REQUESTS_QUEUED_MAX)?;
+            bound("jobs", peer.jobs.len(), downstream::JOBS_MAX)?;
+            bound("runs", peer.runs.len(), limits::RUNS_MAX)?;
+            let held: usize = peer.held.iter().map(|h| h.payload.len()).sum();
+            bound("held blocks", held, entries::HELD_BYTES_MAX)?;
+            bound("queued", peer.queued, QUEUE_LEN_MAX + (1 << 20))?;
+        }
+        Ok(())
+    }
+}
+
+impl Machine for Swarm {
+    type In = In;
+    type Out = Out;
+
+    fn handle(&mut self, now: Now, input: In) {
+        self.now = now;
+        if self.started.is_none() {
+            self.start();
+        }
+        match input {
+            In::Tick => {}
+            In::Up { link, addr, dialled } => self.up(link, addr, dialled),
+            In::DialFailed { addr } => self.roster.failed(addr, now.mono),
+            In::Frame { link, frame } => self.frame(link, &frame),
+            In::Malformed { link, error } => self.fault(link, &error),
+            In::Sent { link, bytes } => {
+                if let Some(peer) = self.peers.get_mut(&link) {
+                    peer.queued = peer.queued.saturating_sub(bytes);
+                }
+            }
+            In::Down { link } => self.down(link),
+            In::Found { via, addrs } => self.found(via, &addrs),
+            In::Ingest(bytes) => self.ingest(bytes),
+            In::IngestEnd => self.ingest_end(),
+            In::IngestBreak => self.ingest_break(),
+            In::AddReader { reader, delay } => self.add_reader(reader, delay),
+            In::ReaderCredit { reader, pieces } => {
+                if let Some(reader) = self.readers.get_mut(&reader) {
+                    reader.add_credit(pieces);
+                }
+            }
+            In::RemoveReader { reader } => {
+                self.readers.remove(&reader);
+            }
+            In::Stop => self.stop(),
+        }
+        if now.mono >= self.tick_at {
+            self.tick();
+        }
+        self.publish_due();
+        self.play();
+        self.pull();
+        self.pump();
+        self.flush();
+    }
+
+    fn poll(&mut self) -> Option<Out> {
+        self.out.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        if self.stopping {
+            return None;
+        }
+        let readers = self.readers.values().map(Reader::deadline).min().unwrap_or(Time::NEVER);
+        let source = self.source.as_ref().map_or(Time::NEVER, Source::deadline);
+        let tick = if self.peers.is_empty() && self.source.is_none() {
+            self.tick_at.max(self.roster.next_at())
+        } else {
+            self.tick_at
+        };
+        Some(tick.min(readers).min(source).min(self.pump_at()))
+    }
+}
+
+impl Swarm {
+    fn found(&mut self, via: Via, addrs: &[std::net::SocketAddr]) {
+        let mut addrs = addrs.to_vec();
+        addrs.truncate(crate::wire::limits::PEERS_PER_REPLY_MAX);
+        self.roster.add(via, &addrs, &mut self.rng);
+        self.dial();
+    }
+}

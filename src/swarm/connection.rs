@@ -1,0 +1,426 @@
+//! How a connection begins, which message goes where, and why it ends.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::Swarm;
+use super::io::{Event, Out};
+use super::peer::{Peer, Stage};
+use super::roster::FOREIGN_US;
+use crate::units::{Link, PeerId, Seq};
+use crate::wire::extended::{ExtendedHandshake, Extension, parse_dont_have};
+use crate::wire::live::{Clock, Kind, Live, Report};
+use crate::wire::message::{Handshake, Message, Reserved, WireError};
+
+/// Connections to peers without our extension.
+pub(super) const FOREIGN_MAX: usize = 4;
+/// A peer without our extension is served metadata this long.
+const FOREIGN_OPEN_US: u64 = 5_000_000;
+/// Handshakes must be complete this soon.
+const HANDSHAKE_US: u64 = 10_000_000;
+/// Something is sent at least this often.
+const KEEP_ALIVE_US: u64 = 60_000_000;
+/// A connection on which nothing arrives for this long is dead.
+const SILENCE_US: u64 = 120_000_000;
+/// Messages of our extension that a peer must understand to be a live peer.
+const REQUIRED: [Kind; 6] =
+    [Kind::Window, Kind::Entries, Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End];
+/// Small offences that are taken for races.
+const STRIKES_MAX: u32 = 64;
+/// Answers to asks for runs and clocks that a peer gets in a second.
+pub(super) const ANSWERS_PER_S: u32 = 32;
+
+impl Swarm {
+    pub(super) fn up(&mut self, link: Link, addr: SocketAddr, dialled: bool) {
+        let now = self.now.mono;
+        self.roster.connected(addr, dialled);
+        let full = self.peers.len() >= self.config.peers_max;
+        if self.stopping || self.roster.is_banned(addr, now) || (full && !dialled) {
+            self.out.push_back(Out::Close { link });
+            return;
+        }
+        self.peers.insert(link, Peer::new(link, addr, dialled, now));
+        let handshake = Handshake {
+            reserved: Reserved::live(),
+            info_hash: self.config.info_hash,
+            peer_id: self.config.peer_id,
+        };
+        self.small.entry(link).or_default().extend_from_slice(&handshake.encode());
+    }
+
+    pub(super) fn down(&mut self, link: Link) {
+        if let Some(peer) = self.peers.remove(&link) {
+            self.forget(&peer, "closed by the peer", false);
+        }
+    }
+
+    /// Closes a connection for a reason that is not the peer's fault.
+    pub(super) fn close(&mut self, link: Link, reason: &str, fault: bool) {
+        let Some(peer) = self.peers.remove(&link) else { return };
+        let last_words = self.small.remove(&link).unwrap_or_default().freeze();
+        if !last_words.is_empty() && !fault {
+            self.out.push_back(Out::Send { link, head: last_words, body: Bytes::new() });
+        }
+        self.out.push_back(Out::Close { link });
+        self.forget(&peer, reason, fault);
+    }
+
+    /// Closes a connection because the peer broke a rule, and leaves it alone for an hour.
+    pub(super) fn fault(&mut self, link: Link, what: &dyn Display) {
+        let Some(peer) = self.peers.get(&link) else { return };
+        let addr = peer.listens.unwrap_or(peer.addr);
+        self.roster.ban(addr, self.now.mono);
+        self.roster.ban(peer.addr, self.now.mono);
+        let reason = what.to_string();
+        self.close(link, &reason, true);
+    }
+
+    /// Notes an offence that a race can explain; too many cannot be one.
+    pub(super) fn strike(&mut self, link: Link, what: &dyn Display) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.strikes += 1;
+        if peer.strikes > STRIKES_MAX {
+            self.fault(link, &format_args!("{STRIKES_MAX} times: {what}"));
+        }
+    }
+
+    /// Clears up behind a connection that is gone.
+    fn forget(&mut self, peer: &Peer, reason: &str, fault: bool) {
+        let now = self.now.mono;
+        self.small.remove(&peer.link);
+        self.in_flight.retain(|_, link| *link != peer.link);
+        self.pull_dirty = true;
+        let rest = if matches!(peer.stage, Stage::Foreign { .. }) { FOREIGN_US } else { 0 };
+        self.roster.closed(peer.listens.unwrap_or(peer.addr), now, rest);
+        self.lose_upstream(peer.link);
+        if peer.is_live() || fault {
+            let reason = reason.to_owned();
+            self.event(Event::PeerLeft { addr: peer.addr, reason, fault });
+        }
+    }
+
+    /// Closes what is overdue and keeps the rest open.
+    pub(super) fn check_connections(&mut self) {
+        let now = self.now.mono;
+        let mut close = Vec::new();
+        let mut keep_alive = Vec::new();
+        for peer in self.peers.values() {
+            let silent = now.since_us(peer.last_in);
+            match peer.stage {
+                Stage::Handshake | Stage::Extended if now.since_us(peer.up_at) > HANDSHAKE_US => {
+                    close.push((peer.link, "no handshake within 10 s"));
+                }
+                Stage::Foreign { close_at } if now >= close_at => {
+                    close.push((peer.link, "does not speak the live extension"));
+                }
+                Stage::Live if silent > SILENCE_US => close.push((peer.link, "silent for 120 s")),
+                Stage::Live if now >= peer.claim_until => {
+                    close.push((peer.link, "declared an epoch and did not show its entry in 2 s"));
+                }
+                Stage::Live if now.since_us(peer.last_out) > KEEP_ALIVE_US => {
+                    keep_alive.push(peer.link);
+                }
+                _ => {}
+            }
+        }
+        for (link, reason) in close {
+            self.close(link, reason, false);
+        }
+        for link in keep_alive {
+            self.send(link, &Message::KeepAlive);
+        }
+    }
+
+    pub(super) fn frame(&mut self, link: Link, frame: &Bytes) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.last_in = self.now.mono;
+        self.totals.down_bytes += frame.len() as u64 + 4;
+        if peer.stage == Stage::Handshake {
+            match Handshake::parse(frame) {
+                Ok(handshake) => self.handshake(link, &handshake),
+                Err(error) => self.fault(link, &error),
+            }
+            return;
+        }
+        match Message::parse(frame) {
+            Ok(message) => self.message(link, message),
+            Err(error) => self.fault(link, &error),
+        }
+    }
+
+    fn handshake(&mut self, link: Link, theirs: &Handshake) {
+        if theirs.info_hash != self.config.info_hash {
+            self.close(link, "asks for another torrent", false);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let (addr, dialled) = (peer.addr, peer.dialled);
+        peer.id = theirs.peer_id;
+        peer.fast = theirs.reserved.fast();
+        peer.stage = Stage::Extended;
+        if theirs.peer_id == self.config.peer_id {
+            if dialled {
+                self.roster.is_ours(addr);
+            }
+            self.close(link, "is ourselves", false);
+            return;
+        }
+        if let Some(worse) = self.duplicate(link, theirs.peer_id) {
+            self.close(worse, "a second connection to the same peer", false);
+            if worse == link {
+                return;
+            }
+        }
+        if theirs.reserved.fast() {
+            self.send(link, &Message::HaveNone);
+        }
+        if !theirs.reserved.extended() {
+            self.make_foreign(link);
+            return;
+        }
+        let size = self.torrent().map(|t| t.raw.len());
+        let port = self.config.listen_port;
+        let pex = self.config.pex && !self.is_private();
+        let ours = ExtendedHandshake::ours(port, size, pex, addr.ip());
+        self.send(link, &Message::Extended { id: 0, payload: ours.encode() });
+    }
+
+    /// Of two connections to one peer, the one that goes: both sides keep the one that the lower
+    /// peer id dialled.
+    fn duplicate(&self, link: Link, id: PeerId) -> Option<Link> {
+        let other = self.peers.values().find(|p| p.id == id && p.link != link)?;
+        let keep_dialled = self.config.peer_id.0 < id.0;
+        let this = self.peers.get(&link)?;
+        if this.dialled == other.dialled {
+            // Two of the same kind: the older one is more likely to be in use.
+            return Some(link);
+        }
+        Some(if this.dialled == keep_dialled { other.link } else { link })
+    }
+
+    fn make_foreign(&mut self, link: Link) {
+        let foreign =
+            self.peers.values().filter(|p| matches!(p.stage, Stage::Foreign { .. })).count();
+        let close_at = self.now.mono.after_us(FOREIGN_OPEN_US);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.stage = Stage::Foreign { close_at };
+        if foreign >= FOREIGN_MAX || self.core.is_none() && peer.extended.metadata_size.is_none() {
+            self.close(link, "does not speak the live extension", false);
+        }
+    }
+
+    fn extended_handshake(&mut self, link: Link, payload: &Bytes) {
+        let theirs = match ExtendedHandshake::parse(payload) {
+            Ok(theirs) => theirs,
+            Err(error) => return self.fault(link, &error),
+        };
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        // A second handshake may change numbers; it does not begin anew (BEP 10).
+        let first = peer.stage == Stage::Extended;
+        let speaks = REQUIRED.iter().all(|k| theirs.id_of(Extension::Live(*k)).is_some());
+        if let (Some(port), false) = (theirs.p, peer.dialled) {
+            peer.listens = Some(SocketAddr::new(peer.addr.ip(), port));
+        }
+        let (addr, listens, fast) = (peer.addr, peer.listens, peer.fast);
+        peer.extended = theirs;
+        if !first {
+            return;
+        }
+        if !speaks || !fast {
+            self.make_foreign(link);
+            return;
+        }
+        peer.stage = Stage::Live;
+        if let Some(listens) = listens {
+            self.roster.listens(listens, &mut self.rng);
+            self.roster.proved(listens);
+        }
+        self.event(Event::PeerJoined { link, addr });
+        self.greet(link);
+    }
+
+    /// The first words to a live peer: the highest entry, then the window, then the clock.
+    pub(super) fn greet(&mut self, link: Link) {
+        self.show_head(link);
+        self.send_window(link);
+        self.send_live(link, &Live::Clock(Clock::Ask { mine_us: self.now.wall.0 }));
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.clock_at = self.now.mono;
+        }
+        self.tell_proof(link);
+    }
+
+    fn message(&mut self, link: Link, message: Message) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if let Message::Extended { id, payload } = message {
+            self.extended(link, id, &payload);
+            return;
+        }
+        if !peer.is_live() {
+            // Before the extension handshake anything of BEP 3 may come; it means nothing here.
+            return;
+        }
+        match message {
+            Message::KeepAlive
+            | Message::Extended { .. }
+            | Message::Port(_)
+            | Message::Suggest(_)
+            | Message::HaveNone
+            | Message::Unknown { .. } => {}
+            Message::Choke => self.choked_by(link),
+            Message::Unchoke => {
+                peer.chokes_us = false;
+                self.pull_dirty = true;
+            }
+            Message::Interested => peer.wants = true,
+            Message::NotInterested => peer.wants = false,
+            Message::Have(index) => self.have(link, index),
+            Message::Bitfield(_) | Message::HaveAll => {
+                self.fault(link, &"a bitfield in a live swarm");
+            }
+            Message::Request(request) => self.requested(link, request),
+            Message::Piece { index, begin, block } => self.block_came(link, index, begin, &block),
+            Message::Cancel(request) => self.cancelled(link, request),
+            Message::Reject(request) => self.rejected(link, request),
+            // What may be asked for while choked is asked for when it is wanted anyway.
+            Message::AllowedFast(_) => {}
+        }
+    }
+
+    fn have(&mut self, link: Link, index: crate::units::PieceIndex) {
+        let epoch = self.epoch();
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if !peer.haves.insert(index) {
+            // Far from what it declared: a claim that nothing can come of.
+            self.strike(link, &"a have far outside its window");
+            return;
+        }
+        if peer.epoch != epoch {
+            return;
+        }
+        self.pull_dirty = true;
+        let seq = Seq { epoch, index };
+        let Some(core) = &self.core else { return };
+        if let Some(known) = core.feed.get(index) {
+            let published = core.clock.local(known.entry.head.published(), now);
+            let lag = published.map_or(0, |at| now.since_us(at));
+            peer.have_lag_us = Some(peer.have_lag_us.map_or(lag, |old| (old * 7 + lag) / 8));
+        } else if core.feed.head().is_none_or(|head| seq > head) {
+            self.suspect_feed(link, seq);
+        }
+    }
+
+    fn extended(&mut self, link: Link, id: u8, payload: &Bytes) {
+        if id == 0 {
+            return self.extended_handshake(link, payload);
+        }
+        let Some(peer) = self.peers.get(&link) else { return };
+        if peer.stage == Stage::Extended {
+            return self.fault(link, &"an extension message before the extension handshake");
+        }
+        let live = peer.is_live();
+        let result = match Extension::from_our_id(id) {
+            Some(Extension::Metadata) => self.metadata_message(link, payload),
+            Some(Extension::Pex) => self.pex_message(link, payload),
+            Some(Extension::DontHave) => parse_dont_have(payload).map(|index| {
+                if let Some(peer) = self.peers.get_mut(&link) {
+                    peer.haves.remove(index);
+                }
+            }),
+            Some(Extension::Live(kind)) if live => match Live::parse(kind, payload) {
+                Ok(Some(message)) => {
+                    self.live_message(link, message);
+                    Ok(())
+                }
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Some(Extension::Live(_)) | None => Ok(()),
+        };
+        if let Err(error) = result {
+            let error: WireError = error;
+            self.fault(link, &error);
+        }
+    }
+
+    fn live_message(&mut self, link: Link, message: Live) {
+        match message {
+            Live::Window(window) => self.window_came(link, &window),
+            Live::Entries(entries) => self.entries_came(link, entries),
+            Live::Subscribe(subscribe) => self.subscribed(link, &subscribe),
+            Live::Grant(grant) => self.granted(link, &grant),
+            Live::Skip(skip) => self.skipped(link, &skip),
+            Live::End(end) => self.order_ended(link, end),
+            Live::Clock(clock) => self.clock_came(link, clock),
+            Live::Report(report) => self.report_came(link, &report),
+            Live::Proof(proof) => self.proof_came(link, &proof),
+        }
+    }
+
+    fn clock_came(&mut self, link: Link, clock: Clock) {
+        let (now, wall) = (self.now.mono, self.now.wall.0);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        match clock {
+            Clock::Ask { mine_us } => {
+                if peer.may_answer(now, ANSWERS_PER_S) {
+                    let answer =
+                        Clock::Answer { mine_us: wall, yours_us: mine_us, arrived_us: wall };
+                    self.send_live(link, &Live::Clock(answer));
+                }
+            }
+            Clock::Answer { mine_us, yours_us, arrived_us } => {
+                // RFC 5905, section 8: offset and round trip from four times.
+                let (t1, t2) = (i128::from(yours_us), i128::from(arrived_us));
+                let (t3, t4) = (i128::from(mine_us), i128::from(wall));
+                let rtt = (t4 - t1) - (t3 - t2);
+                let offset = ((t2 - t1) + (t3 - t4)) / 2;
+                // What cannot be, or is older than a minute, says nothing.
+                if (0..60_000_000).contains(&rtt) {
+                    peer.rtt_us = u64::try_from(rtt).ok();
+                    peer.clock_offset_us = i64::try_from(offset).ok();
+                }
+            }
+        }
+    }
+
+    /// Asks peers for their time, each every ten seconds.
+    pub(super) fn tick_clocks(&mut self) {
+        let now = self.now.mono;
+        let due: Vec<Link> = self
+            .peers
+            .values()
+            .filter(|p| p.is_live() && now.since_us(p.clock_at) >= 10_000_000)
+            .map(|p| p.link)
+            .collect();
+        for link in due {
+            if let Some(peer) = self.peers.get_mut(&link) {
+                peer.clock_at = now;
+            }
+            self.send_live(link, &Live::Clock(Clock::Ask { mine_us: self.now.wall.0 }));
+        }
+    }
+
+    /// Answers what came from this peer under which credit id; what is answered to us is not yet
+    /// asked for.
+    fn report_came(&mut self, link: Link, report: &Report) {
+        let Report::Ask { report, credits } = report else { return };
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if !peer.may_answer(now, ANSWERS_PER_S) {
+            return;
+        }
+        let received = credits
+            .iter()
+            .map(|credit| {
+                let under = |p: &Peer| -> u64 {
+                    p.orders.values().filter(|o| o.credit == *credit).map(|o| o.bytes).sum()
+                };
+                (*credit, self.peers.values().map(under).sum())
+            })
+            .collect();
+        self.send_live(link, &Live::Report(Report::Answer { report: *report, received }));
+    }
+}

@@ -1,0 +1,383 @@
+//! Who is sent what, in which order, how fast: the sending side of subscriptions and requests.
+//!
+//! What is to be sent waits here as block numbers, not as bytes, so that the order can still
+//! change. The uplink takes one block at a time, the oldest subscribed block first and requested
+//! ones behind; within a block the children take turns.
+
+use std::collections::BTreeMap;
+
+use super::Swarm;
+use super::peer::{Flow, Job, OrderState};
+use crate::units::{BLOCK_LEN, BlockId, BlockNo, Epoch, Link, Seq, Time};
+use crate::wire::limits::REQUESTS_QUEUED_MAX;
+use crate::wire::live::{Cover, End, Grant, Live, Reason, Skip, Stripe, Subscribe};
+use crate::wire::message::{Message, Request};
+use crate::wire::tlv::Tlvs;
+
+/// Jobs that wait for one peer.
+pub(super) const JOBS_MAX: usize = 1024;
+/// Bytes under way to one peer: two blocks, so that the next one is ready when one leaves.
+const LINK_AHEAD: usize = 2 * 16_400;
+/// Bytes under way on a limited uplink over all peers.
+const UPLINK_AHEAD: usize = 3 * 16_400;
+/// A subscribed block that waited this long is of no use any more.
+const LATE_US: u64 = 4_000_000;
+/// Share of the upload limit that subscriptions may take, in percent.
+const FLOW_SHARE_PERCENT: u64 = 95;
+/// Copies of the stream that a source without a limit sends under subscriptions.
+const COPIES_SOURCE: u64 = 4;
+/// Copies that anybody else without a limit sends.
+const COPIES_VIEWER: u64 = 3;
+/// Peers that get entries without getting blocks: of a source, of anybody else.
+const ENTRY_FLOWS_SOURCE: usize = 2;
+const ENTRY_FLOWS_VIEWER: usize = 16;
+/// Priority of subscribed and of requested blocks.
+const PUSH: u8 = 0;
+const PULL: u8 = 1;
+
+impl Swarm {
+    pub(super) fn subscribed(&mut self, link: Link, wish: &Subscribe) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if let Some(flow) = peer.flows.get_mut(&wish.id) {
+            // The same id again changes its last block only.
+            flow.last = wish.last;
+            let over = wish.last < self.upstream.next_block() || wish.last.0 == 0;
+            if over || flow.cover.is_none() {
+                self.end_flow(link, wish.id, Reason::DONE);
+            }
+            return;
+        }
+        if wish.last.0 == 0 {
+            // The end of something that was refused or has ended: answered, so that the id is free.
+            self.send_live(link, &Live::End(End { id: wish.id, reason: Reason::DONE }));
+            return;
+        }
+        let (cover, reason) = match wish.stripe {
+            Stripe::Entries => self.grantable_entries(link),
+            Stripe::Blocks if wish.epoch != self.epoch() => (None, Reason::EPOCH),
+            Stripe::Blocks => self.grantable_blocks(link, &wish.cover),
+        };
+        let nothing = Cover { stripes: 0, part: 0, ..wish.cover };
+        let granted = cover.unwrap_or(nothing);
+        let first = wish.first.max(self.upstream.next_block());
+        let credit = self.credit_for(cover.is_some() && wish.stripe == Stripe::Blocks);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let (epoch, unchoke) = (wish.epoch, cover.is_some() && wish.stripe == Stripe::Blocks);
+        if cover.is_some() {
+            let cover = (wish.stripe == Stripe::Blocks).then_some(granted);
+            peer.flows.insert(wish.id, Flow { cover, epoch, first, last: wish.last });
+        }
+        if unchoke {
+            peer.choked = false;
+        }
+        let ext = Tlvs::default();
+        let grant = Grant { id: wish.id, reason, cover: granted, credit, epoch, first, ext };
+        self.send_live(link, &Live::Grant(grant));
+        if unchoke {
+            self.push_recent(link, wish.id);
+        }
+        if wish.stripe == Stripe::Entries && !granted.is_empty() {
+            self.show_head(link);
+        }
+    }
+
+    /// The credit id of a new flow: the source draws one; who forwards names the one under which
+    /// it gets the stream from the source itself; 0 beyond.
+    fn credit_for(&mut self, granted: bool) -> u32 {
+        if !granted {
+            return 0;
+        }
+        if self.is_publishing() {
+            return self.rng.next_u64() as u32 | 1;
+        }
+        let from_source = self.peers.values().filter(|p| p.hops == 0);
+        let mut orders = from_source.flat_map(|p| p.orders.values());
+        orders.find(|o| o.state == OrderState::Active && o.credit != 0).map_or(0, |o| o.credit)
+    }
+
+    fn grantable_entries(&self, link: Link) -> (Option<Cover>, Reason) {
+        let fed = |p: &super::peer::Peer| p.flows.values().any(|f| f.cover.is_some());
+        if self.peers.get(&link).is_some_and(fed) {
+            return (Some(Cover::ALL), Reason::NONE);
+        }
+        let max = if self.is_publishing() { ENTRY_FLOWS_SOURCE } else { ENTRY_FLOWS_VIEWER };
+        let others = self
+            .peers
+            .values()
+            .filter(|p| !fed(p) && p.flows.values().any(|f| f.cover.is_none()))
+            .count();
+        if others < max { (Some(Cover::ALL), Reason::NONE) } else { (None, Reason::FULL) }
+    }
+
+    /// What of a wish can be granted: nothing that we do not get ourselves, nothing that comes
+    /// from the one who wishes, and no more than the uplink carries.
+    fn grantable_blocks(&self, link: Link, wish: &Cover) -> (Option<Cover>, Reason) {
+        if !self.is_publishing() && !self.supplies(link, wish) {
+            return (None, Reason::LATE);
+        }
+        let spare = self.spare_share();
+        let wanted = f64::from(wish.eighths()) / (8.0 * f64::from(wish.k));
+        if wanted <= spare {
+            return (Some(*wish), Reason::NONE);
+        }
+        // In part: as many eighths of the stripes as fit.
+        let per_eighth = f64::from(wish.stripes.count_ones()) / (8.0 * f64::from(wish.k));
+        let eighths = (spare / per_eighth).floor() as u32;
+        if eighths < 4 {
+            return (None, Reason::FULL);
+        }
+        let part = (0..8).filter(|bit| wish.part & (1 << bit) != 0).take(eighths as usize);
+        let part = part.fold(0u8, |mask, bit| mask | 1 << bit);
+        (Some(Cover { part, ..*wish }), Reason::FULL)
+    }
+
+    /// Whether we get these stripes from somebody other than `link`.
+    fn supplies(&self, link: Link, wish: &Cover) -> bool {
+        let active = |peer: &super::peer::Peer| {
+            peer.orders
+                .values()
+                .filter(|o| o.stripe.is_some() && o.state == OrderState::Active)
+                .filter(|o| o.cover.k != wish.k || o.cover.stripes & wish.stripes != 0)
+                .count()
+        };
+        let others: usize = self.peers.values().filter(|p| p.link != link).map(active).sum();
+        others > 0
+    }
+
+    /// Bytes per second that subscriptions may take.
+    fn flow_budget(&self) -> u64 {
+        match self.config.upload_limit {
+            Some(limit) => limit * FLOW_SHARE_PERCENT / 100,
+            None if self.is_publishing() => self.stream_rate() * COPIES_SOURCE,
+            None => self.stream_rate() * COPIES_VIEWER,
+        }
+    }
+
+    /// The share of the stream that could still be granted; 1.0 is one copy.
+    fn spare_share(&self) -> f64 {
+        let flows = self.peers.values().flat_map(|p| p.flows.values());
+        let given: f64 = flows
+            .filter_map(|f| f.cover)
+            .map(|cover| f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1))))
+            .sum();
+        // Message heads, entries and haves ride along: 2 %.
+        self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02) - given
+    }
+
+    pub(super) fn end_flow(&mut self, link: Link, id: u8, reason: Reason) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if peer.flows.remove(&id).is_some() {
+            peer.jobs.retain(|_, job| job.flow != Some(id));
+            self.send_live(link, &Live::End(End { id, reason }));
+        }
+    }
+
+    /// A block verified, or was published: whoever subscribed to it gets it now, before its piece
+    /// is whole.
+    pub(super) fn push_block(&mut self, from: Option<Link>, seq: Seq, block: u16, no: BlockNo) {
+        let now = self.now.mono;
+        let id = BlockId { piece: seq.index, block };
+        let mut overdue = Vec::new();
+        for peer in self.peers.values_mut() {
+            if Some(peer.link) == from || peer.flows.is_empty() || peer.holds(seq) {
+                continue;
+            }
+            let flow = peer.flows.iter().find(|(_, f)| covers(f, seq.epoch, no)).map(|(i, _)| *i);
+            let Some(flow) = flow else { continue };
+            if peer.jobs.len() >= JOBS_MAX {
+                overdue.push((peer.link, flow, no));
+                continue;
+            }
+            peer.jobs.insert((PUSH, no.0), Job { block: id, flow: Some(flow), queued: now });
+        }
+        for (link, flow, no) in overdue {
+            self.skip(link, flow, seq.epoch, vec![no]);
+        }
+    }
+
+    /// Whoever is newly subscribed gets what of the newest piece is here already.
+    fn push_recent(&mut self, link: Link, flow: u8) {
+        let now = self.now.mono;
+        let Some(core) = &self.core else { return };
+        let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return };
+        let Some(piece) = core.store.piece(head.seq()) else { return };
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let Some(order) = peer.flows.get(&flow).cloned() else { return };
+        for block in 0..head.blocks() {
+            let no = BlockNo(head.first_block.0 + u64::from(block));
+            if piece.block(block).is_some() && covers(&order, head.epoch, no) {
+                let id = BlockId { piece: head.index, block };
+                peer.jobs.insert((PUSH, no.0), Job { block: id, flow: Some(flow), queued: now });
+            }
+        }
+    }
+
+    fn skip(&mut self, link: Link, id: u8, epoch: Epoch, blocks: Vec<BlockNo>) {
+        let reason = Reason::LATE;
+        self.send_live(link, &Live::Skip(Skip { id, reason, epoch, blocks }));
+    }
+
+    /// Gives up what waited too long, and says so.
+    pub(super) fn expire_jobs(&mut self) {
+        let now = self.now.mono;
+        let epoch = self.epoch();
+        let mut late: BTreeMap<(Link, u8), Vec<BlockNo>> = BTreeMap::new();
+        let mut rejected = Vec::new();
+        for peer in self.peers.values_mut() {
+            peer.jobs.retain(|(_, order), job| {
+                let keep = now.since_us(job.queued) < LATE_US;
+                match job.flow {
+                    Some(flow) if !keep => {
+                        late.entry((peer.link, flow)).or_default().push(BlockNo(*order));
+                    }
+                    None if !keep => rejected.push((peer.link, job.block)),
+                    _ => {}
+                }
+                keep
+            });
+        }
+        for ((link, flow), blocks) in late {
+            for some in blocks.chunks(crate::wire::live::SKIP_BLOCKS_MAX) {
+                self.skip(link, flow, epoch, some.to_vec());
+            }
+        }
+        for (link, block) in rejected {
+            self.reject(link, block);
+        }
+    }
+
+    fn reject(&mut self, link: Link, block: BlockId) {
+        let len = self.block_len(block).unwrap_or(BLOCK_LEN);
+        let begin = u32::from(block.block) * BLOCK_LEN;
+        self.send(link, &Message::Reject(Request { index: block.piece, begin, len }));
+    }
+
+    /// Length of a block of the present epoch, if its entry is here.
+    pub(super) fn block_len(&self, block: BlockId) -> Option<u32> {
+        let genuine = self.core.as_ref()?.feed.get(block.piece)?;
+        let len = genuine.entry.head.block_len(block.block);
+        (len > 0).then_some(len)
+    }
+
+    /// The block that a range names, if it is one of ours and held.
+    fn held_block(&self, request: Request) -> Option<BlockId> {
+        let core = self.core.as_ref()?;
+        let block = u16::try_from(request.begin / BLOCK_LEN).ok()?;
+        let id = BlockId { piece: request.index, block };
+        let seq = Seq { epoch: core.feed.epoch(), index: request.index };
+        let piece = core.store.piece(seq)?;
+        let fits = request.begin.is_multiple_of(BLOCK_LEN)
+            && piece.genuine.entry.head.block_len(block) == request.len;
+        (fits && piece.block(block).is_some()).then_some(id)
+    }
+
+    pub(super) fn requested(&mut self, link: Link, request: Request) {
+        let now = self.now.mono;
+        let epoch = self.epoch();
+        let id = self.held_block(request);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let waiting = peer.jobs.values().filter(|job| job.flow.is_none()).count();
+        if waiting >= 2 * REQUESTS_QUEUED_MAX {
+            return self.fault(link, &format_args!("{waiting} requests at once"));
+        }
+        let refused = peer.choked || peer.epoch != epoch || waiting >= REQUESTS_QUEUED_MAX;
+        let Some(id) = id.filter(|_| !refused) else {
+            self.send(link, &Message::Reject(request));
+            return;
+        };
+        // Sent or about to be sent under a subscription: once is enough.
+        if peer.jobs.values().any(|job| job.block == id) || peer.was_sent(id) {
+            return;
+        }
+        peer.job_seq += 1;
+        peer.jobs.insert((PULL, peer.job_seq), Job { block: id, flow: None, queued: now });
+    }
+
+    pub(super) fn cancelled(&mut self, link: Link, request: Request) {
+        let Ok(block) = u16::try_from(request.begin / BLOCK_LEN) else { return };
+        let id = BlockId { piece: request.index, block };
+        let epoch = self.epoch();
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let found = peer.jobs.iter().find(|(_, job)| job.block == id).map(|(k, j)| (*k, *j));
+        let Some((key, job)) = found else { return };
+        peer.jobs.remove(&key);
+        match job.flow {
+            Some(flow) => self.skip(link, flow, epoch, vec![BlockNo(key.1)]),
+            // BEP 6: a cancelled request is answered all the same.
+            None => self.send(link, &Message::Reject(request)),
+        }
+    }
+
+    /// Sends while the uplink has room.
+    pub(super) fn pump(&mut self) {
+        let now = self.now.mono;
+        loop {
+            if let Some(bucket) = &mut self.bucket {
+                bucket.refill(now);
+                let ahead: usize = self.peers.values().map(|p| p.queued).sum();
+                if !bucket.is_open() || ahead > UPLINK_AHEAD {
+                    return;
+                }
+            }
+            let Some((link, key)) = self.next_job() else { return };
+            self.send_block(link, key);
+        }
+    }
+
+    /// The job that is first in order, of the peers that have room. Among equals the one that was
+    /// sent least lately.
+    fn next_job(&self) -> Option<(Link, (u8, u64))> {
+        self.peers
+            .values()
+            .filter(|p| p.queued < LINK_AHEAD)
+            .filter_map(|p| p.jobs.first_key_value().map(|(key, _)| (*key, p.up.total(), p.link)))
+            .min()
+            .map(|(key, _, link)| (link, key))
+    }
+
+    fn send_block(&mut self, link: Link, key: (u8, u64)) {
+        let now = self.now.mono;
+        let epoch = self.epoch();
+        let Some(core) = &self.core else { return };
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let Some(job) = peer.jobs.remove(&key) else { return };
+        let seq = Seq { epoch, index: job.block.piece };
+        let payload = core.store.piece(seq).and_then(|p| p.block(job.block.block)).cloned();
+        let Some(block) = payload else {
+            // Slid out of the window while it waited.
+            match job.flow {
+                Some(flow) => self.skip(link, flow, epoch, vec![BlockNo(key.1)]),
+                None => self.reject(link, job.block),
+            }
+            return;
+        };
+        if job.flow.is_some() {
+            if peer.holds(seq) {
+                return;
+            }
+            peer.note_sent(job.block);
+        }
+        peer.up.add(now, block.len() as u64);
+        self.totals.up_payload += block.len() as u64;
+        let begin = u32::from(job.block.block) * BLOCK_LEN;
+        let message = Message::Piece { index: job.block.piece, begin, block };
+        let body = message.body();
+        self.send(link, &message);
+        self.write(link, body);
+    }
+
+    /// When the uplink may go on by time alone.
+    pub(super) fn pump_at(&self) -> Time {
+        let waiting = self.peers.values().any(|p| !p.jobs.is_empty() && p.queued < LINK_AHEAD);
+        match &self.bucket {
+            Some(bucket) if waiting && !bucket.is_open() => bucket.opens_at(),
+            _ => Time::NEVER,
+        }
+    }
+}
+
+fn covers(flow: &Flow, epoch: Epoch, no: BlockNo) -> bool {
+    flow.epoch == epoch
+        && (flow.first..=flow.last).contains(&no)
+        && flow.cover.is_some_and(|cover| cover.covers(no))
+}

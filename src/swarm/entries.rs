@@ -1,0 +1,484 @@
+//! How the feed spreads: entries are checked, kept, passed on to those who subscribed to them,
+//! asked for in runs, and missed when they fail to come.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::connection::ANSWERS_PER_S;
+use super::io::Event;
+use super::peer::{OrderState, Run};
+use super::{Core, Swarm};
+use crate::live::feed::{EntryFault, Genuine, Offer};
+use crate::units::{BlockId, Epoch, Link, PieceIndex, Seq, Time};
+use crate::wire::feed::Flags;
+use crate::wire::limits::{RUN_ENTRIES_MAX, RUN_LEN_MAX};
+use crate::wire::live::{Entries, Live, NEWEST, Proof};
+
+/// Unverified payload that one peer may have us hold.
+pub(super) const HELD_BYTES_MAX: usize = 256 << 10;
+/// Unverified payload held in all.
+const HELD_BYTES_ALL_MAX: usize = 1 << 20;
+/// Entries held for a peer before the `info` dictionary is here.
+const EARLY_ENTRIES_MAX: usize = 8;
+/// An ask that is not answered by then is given up.
+const RUN_US: u64 = 2_000_000;
+/// Entries asked for at first when joining.
+const JOIN_RUN: u16 = 64;
+/// The feed is missed after this long at least.
+const FEED_SILENCE_US_MIN: u64 = 1_500_000;
+/// Longest pause between two attempts to find a better source of entries.
+const FEED_BACKOFF_US_MAX: u64 = 5_000_000;
+/// A new epoch's entry must come this soon after it was declared.
+pub(super) const CLAIM_US: u64 = 2_000_000;
+
+impl Swarm {
+    pub(super) fn entries_came(&mut self, link: Link, entries: Entries) {
+        match entries {
+            Entries::Ask { run, epoch, index, count } => {
+                self.run_asked(link, run, epoch, index, count);
+            }
+            Entries::Answer { run, entries } => self.run_came(link, run, &entries),
+            Entries::Push { entries } => {
+                for raw in &entries {
+                    if !self.entry_came(link, raw) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at one entry; false if the connection is gone.
+    fn entry_came(&mut self, link: Link, raw: &Bytes) -> bool {
+        let Some(core) = &mut self.core else {
+            let early = self.peers.get_mut(&link).map(|p| &mut p.early_entries);
+            if let Some(early) = early.filter(|e| e.len() < EARLY_ENTRIES_MAX) {
+                early.push(Bytes::copy_from_slice(raw));
+            }
+            return true;
+        };
+        match core.feed.offer(raw) {
+            Ok(Offer::New(genuine)) => self.entry_taken(Some(link), &genuine),
+            Ok(Offer::Known(seq) | Offer::Old(seq)) => self.shown(link, seq),
+            Ok(Offer::Contradiction(proof, genuine)) => {
+                if let Some(genuine) = genuine {
+                    self.entry_taken(Some(link), &genuine);
+                }
+                self.contradicted(&proof);
+            }
+            Err(EntryFault::NeedsNewer(at)) => {
+                if !std::mem::replace(&mut self.needs_newer_told, true) {
+                    self.event(Event::NeedsNewer { at });
+                }
+            }
+            Err(error) => {
+                self.fault(link, &error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The peer showed that it knows an entry.
+    fn shown(&mut self, link: Link, seq: Seq) {
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.shown = peer.shown.max(Some(seq));
+            if seq.epoch >= peer.epoch {
+                peer.claim_until = Time::NEVER;
+            }
+            if peer.note_showed(seq.index) && peer.epoch == seq.epoch {
+                let piece = seq.index;
+                self.fault(link, &format_args!("a block of piece {piece} failed its hash"));
+            }
+        }
+    }
+
+    /// What follows from a new genuine entry, from a peer or our own.
+    pub(super) fn entry_taken(&mut self, from: Option<Link>, genuine: &Arc<Genuine>) {
+        let now = self.now.mono;
+        let head = genuine.entry.head;
+        let seq = head.seq();
+        if let Some(link) = from {
+            self.shown(link, seq);
+        }
+        self.follow_epoch(seq.epoch);
+        let Some(core) = &mut self.core else { return };
+        let is_head = core.feed.head() == Some(seq);
+        core.store.expect(genuine);
+        if is_head {
+            core.clock.observe(now, head.published());
+            self.last_entry_at = now;
+            self.feed_backoff_us = 0;
+        }
+        if head.len > 0 {
+            self.incomplete.insert(seq.index);
+            self.entry_at.insert(seq.index, now);
+            self.upstream.expect(&head, now);
+        }
+        if is_head {
+            self.slide();
+            self.pass_on(from, genuine);
+            self.note_end(&head.flags);
+        }
+        self.try_held(seq);
+        self.pull_dirty = true;
+    }
+
+    fn note_end(&mut self, flags: &Flags) {
+        let ended = flags.has(Flags::END) || flags.has(Flags::WITHDRAWN);
+        if ended && !std::mem::replace(&mut self.ended_told, true) {
+            self.event(Event::Ended);
+        } else if !ended {
+            self.ended_told = false;
+        }
+    }
+
+    /// Sends a new head to everybody who subscribed to entries and does not have it.
+    fn pass_on(&mut self, from: Option<Link>, genuine: &Genuine) {
+        let seq = genuine.entry.head.seq();
+        let to: Vec<Link> = self
+            .peers
+            .values()
+            .filter(|p| Some(p.link) != from && p.is_live() && p.shown < Some(seq))
+            .filter(|p| p.flows.values().any(|flow| flow.cover.is_none()))
+            .map(|p| p.link)
+            .collect();
+        for link in to {
+            let push = Entries::Push { entries: vec![genuine.raw.clone()] };
+            self.send_live(link, &Live::Entries(push));
+        }
+    }
+
+    /// Forgets what the window no longer covers.
+    fn slide(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return };
+        core.store.slide(head.birth);
+        let Core { feed, store, .. } = core;
+        let first = store.first().filter(|first| first.epoch == head.epoch);
+        if let Some(first) = first {
+            feed.forget_below(first.index);
+            self.incomplete = self.incomplete.split_off(&first.index);
+            self.entry_at = self.entry_at.split_off(&first.index);
+            if self.in_flight.first_key_value().is_some_and(|(id, _)| id.piece < first.index) {
+                let kept = BlockId { piece: first.index, block: 0 };
+                self.in_flight = self.in_flight.split_off(&kept);
+            }
+            // A peer keeps no more than we do, as far as we care.
+            for peer in self.peers.values_mut() {
+                peer.haves.forget_below(first.index);
+            }
+        }
+    }
+
+    /// Shows a peer the highest entry that we know.
+    pub(super) fn show_head(&mut self, link: Link) {
+        let Some(highest) = self.core.as_ref().and_then(|core| core.feed.highest()) else { return };
+        let push = Entries::Push { entries: vec![highest.raw.clone()] };
+        self.send_live(link, &Live::Entries(push));
+    }
+
+    fn run_asked(&mut self, link: Link, run: u8, epoch: Epoch, index: PieceIndex, count: u16) {
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if !peer.may_answer(now, ANSWERS_PER_S) {
+            return self.strike(link, &"too many asks for runs");
+        }
+        let entries = match &self.core {
+            Some(core) if core.feed.epoch() == epoch || index == NEWEST => {
+                core.feed.run(index, usize::from(count).min(RUN_ENTRIES_MAX), RUN_LEN_MAX)
+            }
+            _ => Vec::new(),
+        };
+        self.send_live(link, &Live::Entries(Entries::Answer { run, entries }));
+    }
+
+    fn run_came(&mut self, link: Link, run: u8, entries: &[Bytes]) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let Some(asked) = peer.runs.remove(&run) else {
+            return self.strike(link, &"an answer that nobody asked for");
+        };
+        if asked.index != NEWEST && entries.is_empty() {
+            // Not held there; a block of it that waits here has no one left to vouch for it.
+            if let Some(peer) = self.peers.get_mut(&link) {
+                peer.held.retain(|h| h.block.piece != asked.index);
+            }
+        }
+        for raw in entries {
+            if !self.entry_came(link, raw) {
+                return;
+            }
+        }
+        self.check_start(entries.len());
+        self.fill_entry_gaps(link);
+    }
+
+    /// Asks a peer for a run of entries; false if too many are under way.
+    pub(super) fn ask_run(
+        &mut self,
+        link: Link,
+        epoch: Epoch,
+        index: PieceIndex,
+        count: u16,
+    ) -> bool {
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return false };
+        let same = |r: &Run| r.epoch == epoch && r.index == index;
+        if peer.runs.values().any(same) {
+            return true;
+        }
+        let Some(run) = peer.free_run_id() else { return false };
+        peer.runs.insert(run, Run { at: now, epoch, index });
+        self.send_live(link, &Live::Entries(Entries::Ask { run, epoch, index, count }))
+    }
+
+    /// Holes between entries that are here are asked for where their upper end came from.
+    fn fill_entry_gaps(&mut self, link: Link) {
+        let Some(core) = &self.core else { return };
+        let epoch = core.feed.epoch();
+        let low = self.floor.unwrap_or(PieceIndex(0));
+        let mut above: Option<PieceIndex> = None;
+        let mut gap = None;
+        for genuine in core.feed.iter().rev() {
+            let index = genuine.entry.head.index;
+            if let Some(above) = above
+                && index.next() < above
+                && above > low
+            {
+                gap = Some((above.minus(1), (above.0 - index.0 - 1).min(RUN_ENTRIES_MAX as u32)));
+                break;
+            }
+            if index < low {
+                break;
+            }
+            above = Some(index);
+        }
+        if let Some((index, count)) = gap {
+            self.ask_run(link, epoch, index, count as u16);
+        }
+    }
+
+    /// Keeps a block whose entry is not here, and asks its sender for it.
+    pub(super) fn hold(&mut self, link: Link, block: BlockId, payload: &Bytes) {
+        let now = self.now.mono;
+        let all: usize = self.peers.values().flat_map(|p| &p.held).map(|h| h.payload.len()).sum();
+        let epoch = self.epoch();
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let mut pieces: Vec<PieceIndex> = peer.held.iter().map(|h| h.block.piece).collect();
+        pieces.push(block.piece);
+        pieces.sort_unstable();
+        pieces.dedup();
+        let bytes: usize = peer.held.iter().map(|h| h.payload.len()).sum();
+        let room = pieces.len() <= super::peer::HELD_PIECES_MAX
+            && bytes + payload.len() <= HELD_BYTES_MAX
+            && all + payload.len() <= HELD_BYTES_ALL_MAX;
+        if room && !peer.held.iter().any(|h| h.block == block) {
+            let payload = Bytes::copy_from_slice(payload);
+            peer.held.push(super::peer::HeldBlock { block, payload, at: now });
+        }
+        self.ask_run(link, epoch, block.piece, 1);
+    }
+
+    /// An entry came: judges the blocks that waited for it.
+    fn try_held(&mut self, seq: Seq) {
+        let waiting: Vec<Link> = self
+            .peers
+            .values()
+            .filter(|p| p.held.iter().any(|h| h.block.piece == seq.index))
+            .map(|p| p.link)
+            .collect();
+        for link in waiting {
+            let Some(peer) = self.peers.get_mut(&link) else { continue };
+            if peer.epoch != seq.epoch {
+                continue;
+            }
+            let all = std::mem::take(&mut peer.held);
+            let (ready, kept) = all.into_iter().partition(|h| h.block.piece == seq.index);
+            peer.held = kept;
+            let ready: Vec<super::peer::HeldBlock> = ready;
+            for held in ready {
+                self.judge_block(link, held.block, &held.payload);
+            }
+        }
+    }
+
+    /// A peer speaks of a piece above our head whose entry we lack.
+    pub(super) fn suspect_feed(&mut self, link: Link, seq: Seq) {
+        // If our own sources of entries are as quick as they should be, it comes by itself.
+        let piece_us = self.piece_us();
+        if self.now.mono.since_us(self.last_entry_at) > piece_us {
+            self.ask_run(link, seq.epoch, NEWEST, 8);
+        }
+    }
+
+    /// How long a piece lasts at present, in microseconds.
+    pub(super) fn piece_us(&self) -> u64 {
+        let Some(core) = &self.core else { return 250_000 };
+        let mut recent = core.feed.iter().rev().take(16).map(|g| g.entry.head.birth.0);
+        let (Some(newest), Some(oldest)) = (recent.next(), recent.last()) else { return 250_000 };
+        let count = core.feed.iter().rev().take(16).count() as u64 - 1;
+        ((newest - oldest) / count.max(1)).clamp(20_000, 1_000_000)
+    }
+
+    /// Bytes of stream per second at present.
+    pub(super) fn stream_rate(&self) -> u64 {
+        let Some(core) = &self.core else { return 500_000 };
+        let hint = core.torrent.stream.bitrate.map_or(500_000, |bits| bits / 8);
+        let recent = || core.feed.iter().rev().take(64).map(|g| &g.entry.head);
+        let (Some(newest), Some(oldest)) = (recent().next(), recent().last()) else { return hint };
+        let span = newest.published().0.saturating_sub(oldest.birth.0);
+        if span < 2_000_000 {
+            return hint;
+        }
+        let bytes: u64 = recent().map(|head| u64::from(head.len)).sum();
+        (bytes * 1_000_000 / span).max(1000)
+    }
+
+    /// Looks after the feed: what was asked for and did not come, sources that fell silent, the
+    /// entries that a joiner needs.
+    pub(super) fn tick_feed(&mut self) {
+        let now = self.now.mono;
+        if self.core.is_none() {
+            return;
+        }
+        for peer in self.peers.values_mut() {
+            peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
+            peer.held.retain(|held| now.since_us(held.at) < RUN_US);
+        }
+        if !self.is_publishing() {
+            self.tick_entry_orders();
+            self.backfill();
+        }
+    }
+
+    /// Two sources of entries are kept; both are replaced when the feed falls silent.
+    fn tick_entry_orders(&mut self) {
+        let now = self.now.mono;
+        let silence = FEED_SILENCE_US_MIN.max(2 * self.piece_us());
+        let limit = silence + self.feed_backoff_us;
+        if now.since_us(self.last_entry_at) > limit && !self.ended_told {
+            let old: Vec<(Link, u8)> = self.entry_orders().collect();
+            for (link, id) in &old {
+                self.end_order(*link, *id);
+            }
+            self.last_entry_at = now;
+            self.feed_backoff_us =
+                (self.feed_backoff_us * 2).clamp(500_000, FEED_BACKOFF_US_MAX - 1_500_000);
+            let avoid: Vec<Link> = old.into_iter().map(|(link, _)| link).collect();
+            self.order_entries(&avoid);
+            // Whoever is there may know more; asking everybody once costs one message each.
+            let live: Vec<Link> =
+                self.peers.values().filter(|p| p.is_live()).map(|p| p.link).take(8).collect();
+            for link in live {
+                self.ask_run(link, self.epoch(), NEWEST, 8);
+            }
+            return;
+        }
+        self.order_entries(&[]);
+    }
+
+    /// Our subscriptions to entries that are asked or granted.
+    pub(super) fn entry_orders(&self) -> impl Iterator<Item = (Link, u8)> + '_ {
+        self.peers.values().flat_map(|p| {
+            let entries =
+                |o: &super::peer::Order| o.stripe.is_none() && o.state != OrderState::Ending;
+            p.orders.iter().filter(move |(_, o)| entries(o)).map(|(id, _)| (p.link, *id))
+        })
+    }
+
+    /// Asks for the entries that lie between the head and the place where a reader may start.
+    fn backfill(&mut self) {
+        let now = self.now.mono;
+        if self.can_start || now < self.backfill_at {
+            return;
+        }
+        let Some(core) = &self.core else { return };
+        let Some(head) = core.feed.head() else { return };
+        let below = core.feed.oldest().map_or(head.index, |g| g.entry.head.index);
+        let gap_free = core.feed.iter().count() as u32 == head.index.0 - below.0 + 1;
+        let from = if gap_free { below.minus(1) } else { head.index };
+        let best = self
+            .peers
+            .values()
+            .filter(|p| p.is_live() && p.shown.is_some_and(|s| s.epoch == head.epoch))
+            .max_by_key(|p| (p.shown, std::cmp::Reverse(p.runs.len())))
+            .map(|p| p.link);
+        let Some(link) = best else { return };
+        // An answer comes within a round trip; after half a second somebody else is asked.
+        self.backfill_at = now.after_us(500_000);
+        if below.0 == 0 {
+            self.can_start = true;
+        } else {
+            self.ask_run(link, head.epoch, from, JOIN_RUN);
+        }
+    }
+
+    /// Whether the entries now reach back to a place where a reader may start.
+    fn check_start(&mut self, came: usize) {
+        let now = self.now.mono;
+        if self.can_start {
+            return;
+        }
+        let Some(core) = &self.core else { return };
+        let Some(source_now) = core.clock.source(now) else { return };
+        let delay = self.delay_us();
+        let wanted = crate::units::UnixUs(source_now.0.saturating_sub(delay));
+        let reached = core.feed.start_at(wanted).is_some_and(|g| g.entry.head.birth <= wanted);
+        let oldest = core.feed.oldest().map(|g| g.entry.head);
+        // The oldest there is: the epoch's first, or nobody showed an older one.
+        let bottom = oldest.is_some_and(|h| h.first_block.0 == 0 && h.previous == [0; 32]);
+        let deep = oldest.is_some_and(|h| h.birth.0 + 10_000_000 < wanted.0);
+        if reached || bottom || deep || came == 0 {
+            self.can_start = true;
+        } else {
+            self.backfill_at = now;
+            self.backfill();
+        }
+    }
+
+    /// The longest delay that a reader aims at.
+    pub(super) fn delay_us(&self) -> u64 {
+        let configured = u64::try_from(self.config.delay.as_micros()).unwrap_or(u64::MAX);
+        self.readers
+            .values()
+            .map(crate::live::reader::Reader::target_us)
+            .max()
+            .unwrap_or(configured)
+    }
+
+    pub(super) fn proof_came(&mut self, link: Link, proof: &Proof) {
+        let Some(core) = &mut self.core else { return };
+        match core.feed.offer_proof(proof) {
+            Some(true) => self.contradicted(proof),
+            Some(false) => {}
+            None => self.fault(link, &"a proof that proves nothing"),
+        }
+    }
+
+    /// The broadcaster contradicted itself: told once an epoch, to the user and to all peers.
+    fn contradicted(&mut self, proof: &Proof) {
+        let epoch = proof.first.head.epoch;
+        if self.proof_told.is_some_and(|told| told >= epoch) {
+            return;
+        }
+        self.proof_told = Some(epoch);
+        self.event(Event::Equivocation { at: proof.first.head.seq() });
+        let all: Vec<Link> = self.peers.values().filter(|p| p.is_live()).map(|p| p.link).collect();
+        for link in all {
+            self.tell_proof(link);
+        }
+        self.source_contradicted(epoch);
+    }
+
+    /// Shows a peer the proof that is known of the present epoch.
+    pub(super) fn tell_proof(&mut self, link: Link) {
+        let Some(core) = &self.core else { return };
+        let Some((epoch, proof)) = core.feed.proof() else { return };
+        if *epoch < core.feed.epoch() {
+            return;
+        }
+        let proof = Live::Proof(proof.clone());
+        self.send_live(link, &proof);
+    }
+}

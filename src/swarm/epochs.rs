@@ -1,0 +1,166 @@
+//! What happens when a source begins anew: everybody follows the highest epoch, and nothing of one
+//! epoch is taken for something of another.
+
+use bytes::Bytes;
+
+use super::Swarm;
+use super::entries::CLAIM_US;
+use super::io::Event;
+use super::peer::OrderState;
+use crate::units::{BLOCK_LEN, Epoch, Link, PieceIndex, Seq, Time};
+use crate::wire::limits::WINDOW_PIECES_MAX;
+use crate::wire::live::{End, HOPS_UNKNOWN, Live, NEWEST, Reason, Window};
+use crate::wire::message::{Message, Request};
+use crate::wire::tlv::Tlvs;
+
+impl Swarm {
+    /// Enters `epoch` if it is above the one we were in. The feed has taken an entry of it.
+    pub(super) fn follow_epoch(&mut self, epoch: Epoch) {
+        if epoch <= self.upstream.epoch() {
+            return;
+        }
+        let first = self.upstream.epoch() == Epoch(0);
+        // What was under way belonged to the old epoch: peers are told, then hear of the new one.
+        let links: Vec<Link> =
+            self.peers.values().filter(|p| p.is_live()).map(|p| p.link).collect();
+        for link in &links {
+            self.void(*link);
+        }
+        self.upstream.enter(epoch);
+        self.in_flight.clear();
+        self.incomplete.clear();
+        self.entry_at.clear();
+        if let Some(core) = &mut self.core {
+            core.clock.reset();
+        }
+        if first {
+            self.can_start = false;
+            self.floor = None;
+        } else {
+            // Readers are under way: the new epoch is fetched from its first entry on.
+            self.floor = Some(PieceIndex(0));
+        }
+        for link in links {
+            self.send_window(link);
+        }
+        self.event(Event::EpochChanged { epoch });
+        self.source_sees_epoch(epoch);
+    }
+
+    /// Rejects a peer's open requests and ends its block subscriptions, since they are of an epoch
+    /// that is over.
+    fn void(&mut self, link: Link) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let requested: Vec<Request> = peer
+            .jobs
+            .values()
+            .filter(|job| job.flow.is_none())
+            .map(|job| Request {
+                index: job.block.piece,
+                begin: u32::from(job.block.block) * BLOCK_LEN,
+                len: BLOCK_LEN,
+            })
+            .collect();
+        let flows: Vec<u8> =
+            peer.flows.iter().filter(|(_, f)| f.cover.is_some()).map(|(id, _)| *id).collect();
+        peer.forget_epoch();
+        for order in peer.orders.values_mut().filter(|o| o.stripe.is_some()) {
+            order.state = OrderState::Ending;
+        }
+        for request in requested {
+            self.send(link, &Message::Reject(request));
+        }
+        for id in flows {
+            self.send_live(link, &Live::End(End { id, reason: Reason::EPOCH }));
+        }
+    }
+
+    /// Tells a peer which epoch we are in and what we hold of it.
+    pub(super) fn send_window(&mut self, link: Link) {
+        let window = self.window();
+        self.send_live(link, &Live::Window(window));
+    }
+
+    fn window(&self) -> Window {
+        let empty = |epoch, hops| Window {
+            epoch,
+            base: PieceIndex(0),
+            kept_ms: 0,
+            hops,
+            reason: Reason::NONE,
+            bitmap: Bytes::new(),
+            ext: Tlvs::default(),
+        };
+        let Some(core) = &self.core else { return empty(Epoch(0), HOPS_UNKNOWN) };
+        let epoch = core.feed.epoch();
+        let whole = || {
+            core.store
+                .range(Seq { epoch, index: PieceIndex(0) })
+                .filter(|(seq, piece)| seq.epoch == epoch && piece.is_whole())
+                .map(|(seq, _)| seq.index)
+        };
+        let (Some(low), Some(high)) = (whole().next(), whole().next_back()) else {
+            return empty(epoch, self.hops());
+        };
+        let base = low.max(high.minus(WINDOW_PIECES_MAX as u32 - 1));
+        let mut bitmap = vec![0u8; ((high.0 - base.0) / 8 + 1) as usize];
+        for index in whole().filter(|i| *i >= base) {
+            let bit = index.0 - base.0;
+            if let Some(byte) = bitmap.get_mut((bit / 8) as usize) {
+                *byte |= 0x80 >> (bit % 8);
+            }
+        }
+        let kept_ms = u32::try_from(core.torrent.stream.window_us / 1000).unwrap_or(u32::MAX);
+        let (hops, reason) = (self.hops(), self.stall_reason());
+        Window { epoch, base, kept_ms, hops, reason, bitmap: bitmap.into(), ext: Tlvs::default() }
+    }
+
+    /// Our distance from the source: one more than the nearest peer that sends to us.
+    pub(super) fn hops(&self) -> u8 {
+        if self.is_publishing() {
+            return u8::from(self.source.as_ref().is_some_and(super::source::Source::hides));
+        }
+        let upstream = |p: &&super::peer::Peer| {
+            p.orders.values().any(|o| o.stripe.is_some() && o.state == OrderState::Active)
+        };
+        let nearest = self.peers.values().filter(upstream).map(|p| p.hops).min();
+        nearest.map_or(HOPS_UNKNOWN, |hops| hops.saturating_add(1).min(HOPS_UNKNOWN))
+    }
+
+    pub(super) fn window_came(&mut self, link: Link, window: &Window) {
+        let now = self.now.mono;
+        let ours = self.epoch();
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if window.epoch < peer.epoch {
+            return self.fault(link, &"declared an epoch below its own");
+        }
+        let changed = window.epoch != peer.epoch;
+        peer.window_seen = true;
+        peer.epoch = window.epoch;
+        peer.hops = window.hops;
+        peer.reason = window.reason;
+        peer.haves.clear();
+        for index in window.held() {
+            peer.haves.insert(index);
+        }
+        if changed {
+            // Its requests and subscriptions of the old epoch are void, and so are ours at it.
+            peer.forget_epoch();
+            self.in_flight.retain(|_, asked| *asked != link);
+            self.upstream.forget_refusals(link);
+        }
+        if window.epoch > ours && self.core.is_some() {
+            let shown = self.peers.get(&link).and_then(|p| p.shown);
+            if shown.is_none_or(|s| s.epoch < window.epoch) {
+                if let Some(peer) = self.peers.get_mut(&link) {
+                    peer.claim_until = now.after_us(CLAIM_US);
+                }
+                self.ask_run(link, window.epoch, NEWEST, 1);
+            }
+        } else if let Some(peer) = self.peers.get_mut(&link) {
+            peer.claim_until = Time::NEVER;
+        }
+        self.show_interest(link);
+        self.pull_dirty = true;
+    }
+}

@@ -1,0 +1,367 @@
+//! One connection: how far it has come, what the other side holds and wants, what is under way.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::haves::Haves;
+use super::rate::Meter;
+use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
+use crate::wire::extended::ExtendedHandshake;
+use crate::wire::live::{Cover, HOPS_UNKNOWN, Reason};
+
+/// Unverified blocks of pieces without an entry that one peer may have us hold: two pieces.
+pub const HELD_PIECES_MAX: usize = 2;
+/// Blocks remembered as sent under a subscription, so that a late request is not served twice.
+const SENT_MAX: usize = 256;
+
+/// Entries remembered as shown by a peer.
+const SHOWED_MAX: usize = 512;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waiting for the 68 bytes.
+    Handshake,
+    /// Waiting for the extension handshake.
+    Extended,
+    /// Speaks our extension.
+    Live,
+    /// Does not: is served metadata until then.
+    Foreign {
+        /// When it is closed.
+        close_at: Time,
+    },
+}
+
+/// What a peer subscribed to and we granted.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Blocks that are sent as they verify; `None` for the feed's entries.
+    pub cover: Option<Cover>,
+    /// The epoch of the blocks.
+    pub epoch: Epoch,
+    /// The first block.
+    pub first: BlockNo,
+    /// The last block.
+    pub last: BlockNo,
+}
+
+/// How far a subscription of ours has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderState {
+    /// Sent; not answered yet.
+    Asked,
+    /// Granted.
+    Active,
+    /// We asked for its end, or the epoch is over; waits for `bl_end`.
+    Ending,
+}
+
+/// What we subscribed to at a peer.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Stripe in our own count; `None` for the feed's entries.
+    pub stripe: Option<u8>,
+    /// What was asked for, then what was granted.
+    pub cover: Cover,
+    /// The epoch of the blocks.
+    pub epoch: Epoch,
+    /// Asked, granted or ending.
+    pub state: OrderState,
+    /// Since when it is in that state.
+    pub since: Time,
+    /// The first block that it covers.
+    pub first: BlockNo,
+    /// The source's number for the flow.
+    pub credit: u32,
+    /// Verified payload bytes that came.
+    pub bytes: u64,
+}
+
+/// A request of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// When it was sent.
+    pub at: Time,
+    /// Given up: another peer may be asked, but the answer may still come.
+    pub stale: bool,
+}
+
+/// Something to send when the uplink has room: a block under a subscription or on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The block.
+    pub block: BlockId,
+    /// The subscription it goes under; `None` if it was requested.
+    pub flow: Option<u8>,
+    /// When it was queued.
+    pub queued: Time,
+}
+
+/// A block whose entry is not here yet.
+#[derive(Clone, Debug)]
+pub struct HeldBlock {
+    /// Which one it claims to be.
+    pub block: BlockId,
+    /// Its payload, unverified.
+    pub payload: Bytes,
+    /// When it came.
+    pub at: Time,
+}
+
+/// A run of entries that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// When.
+    pub at: Time,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its newest entry, or [`crate::wire::live::NEWEST`].
+    pub index: PieceIndex,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// The driver's name for it.
+    pub link: Link,
+    /// The remote end of the connection.
+    pub addr: SocketAddr,
+    /// Where it listens, as far as known.
+    pub listens: Option<SocketAddr>,
+    /// Whether we opened it.
+    pub dialled: bool,
+    /// How far it has come.
+    pub stage: Stage,
+    /// When it opened.
+    pub up_at: Time,
+    /// The name it gave itself.
+    pub id: PeerId,
+    /// Whether it speaks BEP 6.
+    pub fast: bool,
+    /// Its extension handshake.
+    pub extended: ExtendedHandshake,
+
+    /// The epoch it declared; 0 before it did.
+    pub epoch: Epoch,
+    /// Whether its window message came.
+    pub window_seen: bool,
+    /// The pieces it holds in that epoch.
+    pub haves: Haves,
+    /// Its distance from the source.
+    pub hops: u8,
+    /// Why it stalls.
+    pub reason: Reason,
+    /// The highest entry that it showed us.
+    pub shown: Option<Seq>,
+    /// It declared an epoch above our head; its entry must come until then.
+    pub claim_until: Time,
+
+    /// Whether it chokes us.
+    pub chokes_us: bool,
+    /// Whether we told it that we are interested.
+    pub we_want: bool,
+    /// Whether we choke it.
+    pub choked: bool,
+    /// Whether it is interested.
+    pub wants: bool,
+
+    /// Bytes handed to the driver that have not left yet.
+    pub queued: usize,
+    /// When anything last came.
+    pub last_in: Time,
+    /// When we last sent anything.
+    pub last_out: Time,
+
+    /// Our requests.
+    pub asked: BTreeMap<BlockId, Asked>,
+    /// Our subscriptions.
+    pub orders: BTreeMap<u8, Order>,
+    /// Its subscriptions.
+    pub flows: BTreeMap<u8, Flow>,
+    /// What waits to be sent: subscribed blocks by number, then requested ones by arrival.
+    pub jobs: BTreeMap<(u8, u64), Job>,
+    /// Number of the last requested job.
+    pub job_seq: u64,
+    sent: VecDeque<BlockId>,
+    /// Pieces of the present epoch whose entries it showed us lately.
+    showed: VecDeque<PieceIndex>,
+    /// Pieces of which it sent a bad block and whose entry it has yet to show.
+    pub accused: BTreeSet<PieceIndex>,
+    /// Its blocks without entries.
+    pub held: Vec<HeldBlock>,
+    /// Our asks for runs.
+    pub runs: BTreeMap<u8, Run>,
+
+    /// Verified payload from it.
+    pub down: Meter,
+    /// Payload to it.
+    pub up: Meter,
+    /// Average of have's arrival minus its entry's publication, microseconds of stream time.
+    pub have_lag_us: Option<u64>,
+    /// Last round trip, microseconds.
+    pub rtt_us: Option<u64>,
+    /// Its clock minus ours, microseconds.
+    pub clock_offset_us: Option<i64>,
+    /// When its clock was last asked.
+    pub clock_at: Time,
+    /// When peer exchange last went to it, and what it said.
+    pub pex_at: Option<Time>,
+    /// Addresses named in peer exchange with it.
+    pub pex_told: Vec<SocketAddr>,
+    /// When its last peer exchange came.
+    pub pex_in_at: Option<Time>,
+    /// Entries that came before we could check them.
+    pub early_entries: Vec<Bytes>,
+    /// Last piece of metadata asked of it, and when.
+    pub metadata_asked: Option<(u32, Time)>,
+    /// Pieces of metadata served to it.
+    pub metadata_served: u32,
+    /// Small offences that a race can explain; many of them cannot be.
+    pub strikes: u32,
+    /// Asks for runs and clocks answered in the present second, and the second's start.
+    pub answers: (Time, u32),
+}
+
+impl Peer {
+    /// A connection that has just opened.
+    #[must_use]
+    pub fn new(link: Link, addr: SocketAddr, dialled: bool, now: Time) -> Self {
+        Self {
+            link,
+            addr,
+            listens: dialled.then_some(addr),
+            dialled,
+            stage: Stage::Handshake,
+            up_at: now,
+            id: PeerId::default(),
+            fast: false,
+            extended: ExtendedHandshake::default(),
+            epoch: Epoch(0),
+            window_seen: false,
+            haves: Haves::default(),
+            hops: HOPS_UNKNOWN,
+            reason: Reason::NONE,
+            shown: None,
+            claim_until: Time::NEVER,
+            chokes_us: true,
+            we_want: false,
+            choked: true,
+            wants: false,
+            queued: 0,
+            last_in: now,
+            last_out: now,
+            asked: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            job_seq: 0,
+            sent: VecDeque::new(),
+            showed: VecDeque::new(),
+            accused: BTreeSet::new(),
+            held: Vec::new(),
+            runs: BTreeMap::new(),
+            down: Meter::default(),
+            up: Meter::default(),
+            have_lag_us: None,
+            rtt_us: None,
+            clock_offset_us: None,
+            clock_at: Time::ZERO,
+            pex_at: None,
+            pex_told: Vec::new(),
+            pex_in_at: None,
+            early_entries: Vec::new(),
+            metadata_asked: None,
+            metadata_served: 0,
+            strikes: 0,
+            answers: (Time::ZERO, 0),
+        }
+    }
+
+    /// Whether it speaks our extension.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.stage == Stage::Live
+    }
+
+    /// Whether it says that it holds a piece of `epoch`.
+    #[must_use]
+    pub fn holds(&self, seq: Seq) -> bool {
+        self.epoch == seq.epoch && self.haves.has(seq.index)
+    }
+
+    /// Requests that are neither answered nor given up.
+    #[must_use]
+    pub fn requests_open(&self) -> usize {
+        self.asked.values().filter(|a| !a.stale).count()
+    }
+
+    /// A number for a new subscription of ours.
+    #[must_use]
+    pub fn free_order_id(&self) -> Option<u8> {
+        (0..crate::wire::limits::SUBSCRIPTIONS_MAX as u8).find(|id| !self.orders.contains_key(id))
+    }
+
+    /// A number for a new run.
+    #[must_use]
+    pub fn free_run_id(&self) -> Option<u8> {
+        (0..crate::wire::limits::RUNS_MAX as u8).find(|id| !self.runs.contains_key(id))
+    }
+
+    /// Whether a subscription of ours, asked, granted or ending, covers this block.
+    #[must_use]
+    pub fn ordered(&self, block: BlockNo) -> bool {
+        self.orders.values().any(|o| o.stripe.is_some() && o.cover.covers(block))
+    }
+
+    /// Notes that a block went out under a subscription.
+    pub fn note_sent(&mut self, block: BlockId) {
+        if self.sent.len() >= SENT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(block);
+    }
+
+    /// Whether a block went out under a subscription lately.
+    #[must_use]
+    pub fn was_sent(&self, block: BlockId) -> bool {
+        self.sent.contains(&block)
+    }
+
+    /// Notes that it showed us an entry. True if it is accused of a bad block of that piece.
+    pub fn note_showed(&mut self, index: PieceIndex) -> bool {
+        if self.showed.len() >= SHOWED_MAX {
+            self.showed.pop_front();
+        }
+        self.showed.push_back(index);
+        self.accused.contains(&index)
+    }
+
+    /// Whether it showed us the entry of this piece lately.
+    #[must_use]
+    pub fn showed(&self, index: PieceIndex) -> bool {
+        self.showed.contains(&index)
+    }
+
+    /// Forgets what an epoch's end makes void: requests, subscriptions to blocks, what was sent.
+    pub fn forget_epoch(&mut self) {
+        self.asked.clear();
+        self.jobs.clear();
+        self.sent.clear();
+        self.flows.retain(|_, flow| flow.cover.is_none());
+        self.held.clear();
+        self.showed.clear();
+        self.accused.clear();
+    }
+
+    /// Whether one more answer fits into what a peer may have of us in a second.
+    pub fn may_answer(&mut self, now: Time, per_second: u32) -> bool {
+        if now.since_us(self.answers.0) >= 1_000_000 {
+            self.answers = (now, 0);
+        }
+        self.answers.1 += 1;
+        self.answers.1 <= per_second
+    }
+}

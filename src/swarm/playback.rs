@@ -1,0 +1,63 @@
+//! What readers are handed, and how far back the stream is fetched for them.
+
+use std::time::Duration;
+
+use super::io::{Delivery, Out, ReaderId};
+use super::{READERS_MAX, Swarm};
+use crate::live::reader::{Reader, View};
+use crate::units::{PieceIndex, UnixUs};
+
+/// Deliveries to one reader in one turn; more waits for the next.
+const DELIVERIES_MAX: usize = 64;
+
+impl Swarm {
+    pub(super) fn add_reader(&mut self, id: ReaderId, delay: Duration) {
+        if self.readers.len() < READERS_MAX {
+            self.readers.insert(id, Reader::new(delay));
+            self.pull_dirty = true;
+        } else {
+            self.out.push_back(Out::Deliver { reader: id, item: Delivery::End });
+        }
+    }
+
+    /// Hands readers what is due.
+    pub(super) fn play(&mut self) {
+        self.choose_floor();
+        let Some(core) = &self.core else { return };
+        let view = View {
+            feed: &core.feed,
+            store: &core.store,
+            clock: &core.clock,
+            can_start: self.can_start || self.source.is_some(),
+        };
+        for (id, reader) in &mut self.readers {
+            for _ in 0..DELIVERIES_MAX {
+                let Some(item) = reader.poll(self.now.mono, view) else { break };
+                self.out.push_back(Out::Deliver { reader: *id, item });
+            }
+        }
+    }
+
+    /// The first piece worth fetching: where the slowest reader stands; for a relay where it
+    /// joined.
+    fn choose_floor(&mut self) {
+        if !self.can_start {
+            return;
+        }
+        let Some(core) = &self.core else { return };
+        let epoch = core.feed.epoch();
+        let nexts = self.readers.values().filter_map(Reader::next);
+        let slowest = nexts.map(|s| if s.epoch == epoch { s.index } else { PieceIndex(0) }).min();
+        if let Some(slowest) = slowest {
+            self.floor = Some(slowest);
+            return;
+        }
+        if self.floor.is_none() {
+            let Some(source_now) = core.clock.source(self.now.mono) else { return };
+            let wanted = UnixUs(source_now.0.saturating_sub(self.delay_us()));
+            let start = core.feed.start_at(wanted).or_else(|| core.feed.oldest());
+            self.floor = start.map(|g| g.entry.head.index);
+            self.pull_dirty = true;
+        }
+    }
+}

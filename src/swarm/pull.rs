@@ -1,0 +1,343 @@
+//! Which missing block is asked of whom: repairs what subscriptions leave open, and fetches what
+//! lies behind the live edge for those who join.
+
+use bytes::Bytes;
+
+use super::Swarm;
+use super::io::{Event, Trace};
+use super::peer::{Asked, OrderState, Peer};
+use crate::live::store::Put;
+use crate::units::{BLOCK_LEN, BlockId, BlockNo, Link, PieceIndex, Seq};
+use crate::wire::limits::REQUESTS_QUEUED_MAX;
+use crate::wire::message::{Message, Request};
+
+/// Requests open at one peer.
+const DEPTH: usize = 12;
+/// Incomplete pieces looked at in one pass, oldest first.
+const PIECES_PER_PASS: usize = 48;
+/// A request that is not answered by then is asked of somebody else.
+const ANSWER_US: u64 = 1_500_000;
+/// An answer that comes later than this is no answer.
+const FORGET_US: u64 = 30_000_000;
+/// A subscribed block may be late by this much at least before it is pulled.
+const GRACE_US_MIN: u64 = 300_000;
+
+impl Swarm {
+    /// A `piece` message came.
+    pub(super) fn block_came(
+        &mut self,
+        link: Link,
+        index: PieceIndex,
+        begin: u32,
+        payload: &Bytes,
+    ) {
+        let epoch = self.epoch();
+        let block = u16::try_from(begin / BLOCK_LEN);
+        let aligned = begin.is_multiple_of(BLOCK_LEN);
+        let (Ok(block), true) = (block, aligned) else {
+            return self.fault(link, &format_args!("a block at offset {begin} of piece {index}"));
+        };
+        let id = BlockId { piece: index, block };
+        let no = self.block_no(id);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if peer.epoch != epoch || self.core.is_none() {
+            // Of another epoch than ours: nobody's fault.
+            self.totals.dropped += payload.len() as u64;
+            return;
+        }
+        let asked = peer.asked.remove(&id).is_some();
+        let ordered = match no {
+            Some(no) => peer.ordered(no),
+            None => peer.orders.values().any(|o| o.stripe.is_some()),
+        };
+        if asked && self.in_flight.get(&id) == Some(&link) {
+            self.in_flight.remove(&id);
+        }
+        if !asked && !ordered {
+            return self.strike(link, &format_args!("block {block} of piece {index} unasked"));
+        }
+        self.pull_dirty = true;
+        if no.is_none() {
+            return self.hold(link, id, payload);
+        }
+        self.judge_block(link, id, payload);
+    }
+
+    fn block_no(&self, id: BlockId) -> Option<BlockNo> {
+        let genuine = self.core.as_ref()?.feed.get(id.piece)?;
+        Some(BlockNo(genuine.entry.head.first_block.0 + u64::from(id.block)))
+    }
+
+    /// Verifies a block against its entry; passes it on if it is good, convicts its sender if not.
+    pub(super) fn judge_block(&mut self, link: Link, id: BlockId, payload: &Bytes) {
+        let now = self.now.mono;
+        let Some(no) = self.block_no(id) else { return };
+        let Some(core) = &mut self.core else { return };
+        let seq = Seq { epoch: core.feed.epoch(), index: id.piece };
+        let published = core.feed.get(id.piece).map(|g| g.entry.head.published());
+        let put = core.store.put(seq, id.block, payload);
+        match put {
+            Put::Verified | Put::Completed => {}
+            Put::Duplicate => {
+                self.totals.duplicate += payload.len() as u64;
+                return;
+            }
+            Put::NoEntry => {
+                self.totals.dropped += payload.len() as u64;
+                return;
+            }
+            Put::Bad => return self.bad_block(link, id),
+        }
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.down.add(now, payload.len() as u64);
+            let order = peer.orders.values_mut().find(|o| o.stripe.is_some() && o.cover.covers(no));
+            if let Some(order) = order {
+                order.bytes += payload.len() as u64;
+            }
+            if peer.hops == 0 {
+                self.totals.from_source += payload.len() as u64;
+            } else {
+                self.totals.from_peers += payload.len() as u64;
+            }
+        }
+        if let Some(published) = published {
+            let offset = self.clock_offset_us();
+            self.lags.block(now, self.now.wall, offset, published);
+        }
+        self.take_back(link, id);
+        self.block_verified(Some(link), seq, id.block, no, put == Put::Completed);
+    }
+
+    /// The same block may have been asked of somebody else: taken back there.
+    fn take_back(&mut self, from: Link, id: BlockId) {
+        let Some(other) = self.in_flight.remove(&id) else { return };
+        if other == from {
+            return;
+        }
+        if let Some(asked) = self.peers.get_mut(&other).and_then(|p| p.asked.get_mut(&id)) {
+            asked.stale = true;
+            self.cancel(other, id);
+        }
+    }
+
+    fn cancel(&mut self, link: Link, id: BlockId) {
+        let len = self.block_len(id).unwrap_or(BLOCK_LEN);
+        let begin = u32::from(id.block) * BLOCK_LEN;
+        self.send(link, &Message::Cancel(Request { index: id.piece, begin, len }));
+    }
+
+    /// What follows from a new verified block, from a peer or our own.
+    pub(super) fn block_verified(
+        &mut self,
+        from: Option<Link>,
+        seq: Seq,
+        block: u16,
+        no: BlockNo,
+        completed: bool,
+    ) {
+        self.upstream.came(no);
+        if let Some(trace) = &mut self.trace {
+            trace.push_back(Trace::Verified { at: seq, block });
+        }
+        self.push_block(from, seq, block, no);
+        if completed {
+            self.piece_completed(from, seq);
+        }
+    }
+
+    fn piece_completed(&mut self, from: Option<Link>, seq: Seq) {
+        self.incomplete.remove(&seq.index);
+        self.entry_at.remove(&seq.index);
+        self.totals.pieces_verified += 1;
+        if from.is_some() {
+            let published = self
+                .core
+                .as_ref()
+                .and_then(|c| c.feed.get(seq.index))
+                .map(|g| g.entry.head.published());
+            let offset = self.clock_offset_us();
+            if let Some(published) = published {
+                self.lags.piece(self.now.mono, self.now.wall, offset, published);
+            }
+        } else {
+            self.event(Event::Published { index: seq.index });
+        }
+        let telling: Vec<Link> = self
+            .peers
+            .values()
+            .filter(|p| p.is_live() && p.window_seen && !self.may_leave_out(p, seq))
+            .map(|p| p.link)
+            .collect();
+        for link in telling {
+            self.send(link, &Message::Have(seq.index));
+        }
+    }
+
+    /// A `have` may be left out only towards one who announced the piece itself and is neither the
+    /// source nor an upstream of ours (`specs/wire.md`, section Haves).
+    fn may_leave_out(&self, peer: &Peer, seq: Seq) -> bool {
+        let upstream = peer.orders.values().any(|o| o.stripe.is_some());
+        peer.holds(seq) && peer.hops != 0 && !upstream
+    }
+
+    fn bad_block(&mut self, link: Link, id: BlockId) {
+        self.totals.pieces_bad += 1;
+        let Some(peer) = self.peers.get(&link) else { return };
+        // The sender is convicted only if it showed us the entry by which we judge; otherwise the
+        // broadcaster may have signed two, and its entry is looked at first.
+        let BlockId { piece, block } = id;
+        if peer.showed(piece) {
+            self.fault(link, &format_args!("block {block} of piece {piece} fails its hash"));
+            return;
+        }
+        let epoch = self.epoch();
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.accused.insert(piece);
+        }
+        self.ask_run(link, epoch, piece, 1);
+        self.strike(link, &format_args!("block {block} of piece {piece} fails its hash"));
+    }
+
+    pub(super) fn rejected(&mut self, link: Link, request: Request) {
+        let Ok(block) = u16::try_from(request.begin / BLOCK_LEN) else { return };
+        let id = BlockId { piece: request.index, block };
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let known = peer.asked.remove(&id);
+        if self.in_flight.get(&id) == Some(&link) {
+            self.in_flight.remove(&id);
+        }
+        match known {
+            // What it announced and will not give is not asked of it again.
+            Some(asked) if !asked.stale && !peer.chokes_us => {
+                peer.haves.remove(request.index);
+                self.pull_dirty = true;
+            }
+            Some(_) => self.pull_dirty = true,
+            None => self.strike(link, &"a reject for no request"),
+        }
+    }
+
+    /// Subscribed blocks that will not come: due at once.
+    pub(super) fn missed_blocks(&mut self, blocks: &[BlockNo]) {
+        let now = self.now.mono;
+        for no in blocks {
+            let piece =
+                self.core.as_ref().and_then(|c| c.feed.piece_of(*no)).map(|g| g.entry.head.index);
+            if let Some(at) = piece.and_then(|index| self.entry_at.get_mut(&index)) {
+                // As old as the grace: the next pass asks for it.
+                at.0 = at.0.min(now.0.saturating_sub(10 * GRACE_US_MIN));
+            }
+        }
+        self.pull_dirty = true;
+    }
+
+    /// Gives up requests that nobody answers.
+    pub(super) fn expire_requests(&mut self) {
+        let now = self.now.mono;
+        let mut given_up = Vec::new();
+        for peer in self.peers.values_mut() {
+            peer.asked.retain(|_, asked| now.since_us(asked.at) < FORGET_US);
+            for (id, asked) in &mut peer.asked {
+                if !asked.stale && now.since_us(asked.at) > ANSWER_US {
+                    asked.stale = true;
+                    given_up.push((peer.link, *id));
+                }
+            }
+        }
+        for (link, id) in given_up {
+            if self.in_flight.get(&id) == Some(&link) {
+                self.in_flight.remove(&id);
+            }
+            self.cancel(link, id);
+        }
+    }
+
+    /// Asks for what is missing and not on its way.
+    pub(super) fn pull(&mut self) {
+        if !std::mem::take(&mut self.pull_dirty) || self.is_publishing() || self.stopping {
+            return;
+        }
+        let now = self.now.mono;
+        let Some(floor) = self.floor else { return };
+        let Some(core) = &self.core else { return };
+        let epoch = core.feed.epoch();
+        if let Some(bucket) = &mut self.download {
+            bucket.refill(now);
+        }
+        let grace = GRACE_US_MIN.max(2 * self.piece_us());
+        let mut wanted = Vec::new();
+        for index in self.incomplete.range(floor..).take(PIECES_PER_PASS) {
+            let Some(core) = &self.core else { return };
+            let seq = Seq { epoch, index: *index };
+            let Some(piece) = core.store.piece(seq) else { continue };
+            let age = self.entry_at.get(index).map_or(u64::MAX, |at| now.since_us(*at));
+            for block in 0..piece.genuine.entry.head.blocks() {
+                let id = BlockId { piece: *index, block };
+                if !piece.lacks(block) || self.in_flight.contains_key(&id) {
+                    continue;
+                }
+                let no = BlockNo(piece.genuine.entry.head.first_block.0 + u64::from(block));
+                if age < grace && self.is_ordered(no) {
+                    continue;
+                }
+                wanted.push(id);
+            }
+        }
+        for id in wanted {
+            if self.download.as_ref().is_some_and(|bucket| !bucket.is_open()) {
+                return;
+            }
+            if let Some(link) = self.holder(Seq { epoch, index: id.piece }, id) {
+                self.request(link, id);
+            }
+        }
+    }
+
+    /// Whether a granted subscription brings this block.
+    fn is_ordered(&self, no: BlockNo) -> bool {
+        self.peers.values().any(|p| {
+            p.orders.values().any(|o| {
+                o.stripe.is_some()
+                    && o.state == OrderState::Active
+                    && o.first <= no
+                    && o.cover.covers(no)
+            })
+        })
+    }
+
+    /// The peer to ask for a block: of those that hold its piece and serve us, the one with the
+    /// fewest open requests; the source only if nobody else has it.
+    fn holder(&mut self, seq: Seq, id: BlockId) -> Option<Link> {
+        let mut best: Option<((bool, usize, u64), Link)> = None;
+        for peer in self.peers.values() {
+            let open = peer.requests_open();
+            let usable = peer.is_live()
+                && !peer.chokes_us
+                && peer.holds(seq)
+                && open < DEPTH
+                && peer.asked.len() < REQUESTS_QUEUED_MAX
+                && !peer.asked.contains_key(&id);
+            if !usable {
+                continue;
+            }
+            let key = (peer.hops == 0, open, self.rng.next_u64());
+            if best.is_none_or(|(least, _)| key < least) {
+                best = Some((key, peer.link));
+            }
+        }
+        best.map(|(_, link)| link)
+    }
+
+    fn request(&mut self, link: Link, id: BlockId) {
+        let now = self.now.mono;
+        let Some(len) = self.block_len(id) else { return };
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.asked.insert(id, Asked { at: now, stale: false });
+        self.in_flight.insert(id, link);
+        if let Some(bucket) = &mut self.download {
+            bucket.spend(len as usize);
+        }
+        let begin = u32::from(id.block) * BLOCK_LEN;
+        self.send(link, &Message::Request(Request { index: id.piece, begin, len }));
+    }
+}

@@ -1,0 +1,361 @@
+//! How a swarm fares: counters, lags, and why it stalls if it does.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use super::Swarm;
+use super::peer::OrderState;
+use crate::live::reader::Played;
+use crate::units::{Epoch, Now, PieceIndex, Seq, Time, UnixUs};
+use crate::wire::live::Reason;
+
+/// Lags are kept for this long.
+const LAG_WINDOW_US: u64 = 60_000_000;
+/// And at most this many of a kind.
+const LAGS_MAX: usize = 16_384;
+/// A stream whose head is older than this is not live.
+const STALE_US: u64 = 60_000_000;
+/// Without a new entry for this long a stream stalls.
+const SILENT_US: u64 = 3_000_000;
+
+/// Bytes and pieces since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) up_bytes: u64,
+    pub(super) up_payload: u64,
+    pub(super) down_bytes: u64,
+    pub(super) from_source: u64,
+    pub(super) from_peers: u64,
+    pub(super) duplicate: u64,
+    pub(super) dropped: u64,
+    pub(super) stream_bytes: u64,
+    pub(super) pieces_verified: u64,
+    pub(super) pieces_bad: u64,
+}
+
+/// Percentiles of a lag, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Percentiles {
+    /// Half are below.
+    pub p50: f64,
+    /// Nine of ten are below.
+    pub p90: f64,
+    /// 99 of 100 are below.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Percentiles {
+    /// Of values in microseconds, in any order; nearest rank. `None` of none.
+    #[must_use]
+    pub fn of_us(mut values: Vec<i64>) -> Option<Self> {
+        values.sort_unstable();
+        let last = values.len().checked_sub(1)?;
+        let at = |p: usize| {
+            let rank = (values.len() * p).div_ceil(100).saturating_sub(1);
+            values.get(rank.min(last)).map_or(0.0, |us| *us as f64 / 1000.0)
+        };
+        Some(Self { p50: at(50), p90: at(90), p99: at(99), max: at(100) })
+    }
+}
+
+/// Lags of the last minute.
+#[derive(Debug, Default)]
+pub(super) struct Lags {
+    blocks: VecDeque<(Time, i64)>,
+    pieces: VecDeque<(Time, i64)>,
+}
+
+impl Lags {
+    pub(super) fn block(&mut self, now: Time, wall: UnixUs, offset_us: i64, published: UnixUs) {
+        note(&mut self.blocks, now, wall.minus(published).saturating_add(offset_us));
+    }
+
+    pub(super) fn piece(&mut self, now: Time, wall: UnixUs, offset_us: i64, published: UnixUs) {
+        note(&mut self.pieces, now, wall.minus(published).saturating_add(offset_us));
+    }
+}
+
+fn note(lags: &mut VecDeque<(Time, i64)>, now: Time, lag: i64) {
+    lags.push_back((now, lag));
+    while lags.len() > LAGS_MAX
+        || lags.front().is_some_and(|(at, _)| now.since_us(*at) > LAG_WINDOW_US)
+    {
+        lags.pop_front();
+    }
+}
+
+/// What the stream is like at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// No entry has been seen.
+    Joining,
+    /// Entries are here; the first piece has not been handed over.
+    Buffering,
+    /// The head advances and is recent.
+    Live,
+    /// The head is old by our clock: an old broadcast, or the clock is wrong.
+    Stale,
+    /// Nothing comes.
+    Stalled,
+    /// The broadcaster ended it.
+    Ended,
+    /// The broadcaster withdrew it.
+    Withdrawn,
+}
+
+impl Condition {
+    /// The word for it in the status document.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Buffering => "buffering",
+            Self::Live => "live",
+            Self::Stale => "stale",
+            Self::Stalled => "stalled",
+            Self::Ended => "ended",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// A snapshot of a swarm.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What the stream is like.
+    pub condition: Condition,
+    /// Why, if it stalls or is stale.
+    pub reason: Reason,
+    /// The highest entry.
+    pub head: Option<Seq>,
+    /// The lowest piece held.
+    pub first: Option<PieceIndex>,
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// Pieces verified whole.
+    pub pieces_verified: u64,
+    /// Blocks that failed their hash.
+    pub pieces_bad: u64,
+    /// What became of all readers together.
+    pub played: Played,
+    /// Publication of an entry to its last block here; last minute.
+    pub lag_ms: Option<Percentiles>,
+    /// Publication of an entry to each block here; last minute.
+    pub block_lag_ms: Option<Percentiles>,
+    /// Age of the head by our own clock, in microseconds.
+    pub head_age_us: Option<i64>,
+    /// Others' clocks minus ours, in microseconds: the median.
+    pub clock_offset_us: i64,
+    /// Whether at least three peers agree on it within a second.
+    pub clock_ok: bool,
+    /// Payload received and verified, from the source and from others.
+    pub from_source: u64,
+    /// Payload from peers that are not the source.
+    pub from_peers: u64,
+    /// Payload that was here already.
+    pub duplicate: u64,
+    /// Payload sent.
+    pub up_payload: u64,
+    /// All bytes sent.
+    pub up_bytes: u64,
+    /// All bytes received.
+    pub down_bytes: u64,
+    /// Payload published (source).
+    pub stream_bytes: u64,
+    /// Bytes per second of the stream.
+    pub stream_rate: u64,
+    /// Peers that speak our extension.
+    pub connected: usize,
+    /// Peers that send to us by subscription.
+    pub downloading_from: usize,
+    /// Peers that we send to by subscription.
+    pub uploading_to: usize,
+    /// Peers banned.
+    pub banned: usize,
+    /// Addresses known.
+    pub known: usize,
+    /// Payload in memory.
+    pub stored: usize,
+}
+
+impl Swarm {
+    /// A snapshot.
+    #[must_use]
+    pub fn status(&self, now: Now) -> Status {
+        let feed = self.core.as_ref().map(|core| &core.feed);
+        let highest = feed.and_then(|f| f.highest()).map(|g| g.entry.head);
+        let condition = self.condition(now);
+        let live = || self.peers.values().filter(|p| p.is_live());
+        let sends_to_us = |p: &&super::peer::Peer| {
+            p.orders.values().any(|o| o.stripe.is_some() && o.state == OrderState::Active)
+        };
+        let (clock_offset_us, clock_ok) = self.clock_consensus();
+        let lag = |l: &VecDeque<(Time, i64)>| {
+            let fresh = l.iter().filter(|(at, _)| now.mono.since_us(*at) <= LAG_WINDOW_US);
+            Percentiles::of_us(fresh.map(|(_, lag)| *lag).collect())
+        };
+        Status {
+            condition,
+            reason: self.reason_for(condition),
+            head: feed.and_then(|f| f.head()),
+            first: self.core.as_ref().and_then(|c| c.store.first()).map(|s| s.index),
+            epoch: self.epoch(),
+            pieces_verified: self.totals.pieces_verified,
+            pieces_bad: self.totals.pieces_bad,
+            played: self.played(now),
+            lag_ms: lag(&self.lags.pieces),
+            block_lag_ms: lag(&self.lags.blocks),
+            head_age_us: highest.map(|h| now.wall.minus(h.published())),
+            clock_offset_us,
+            clock_ok,
+            from_source: self.totals.from_source,
+            from_peers: self.totals.from_peers,
+            duplicate: self.totals.duplicate,
+            up_payload: self.totals.up_payload,
+            up_bytes: self.totals.up_bytes,
+            down_bytes: self.totals.down_bytes,
+            stream_bytes: self.totals.stream_bytes,
+            stream_rate: self.stream_rate(),
+            connected: live().count(),
+            downloading_from: live().filter(sends_to_us).count(),
+            uploading_to: live().filter(|p| p.flows.values().any(|f| f.cover.is_some())).count(),
+            banned: self.roster.banned(now.mono),
+            known: self.roster.len(),
+            stored: self.core.as_ref().map_or(0, |c| c.store.bytes()),
+        }
+    }
+
+    /// What the stream is like.
+    fn condition(&self, now: Now) -> Condition {
+        use crate::wire::feed::Flags;
+        let Some(head) = self.core.as_ref().and_then(|c| c.feed.highest()).map(|g| g.entry.head)
+        else {
+            return Condition::Joining;
+        };
+        if head.flags.has(Flags::WITHDRAWN) {
+            return Condition::Withdrawn;
+        }
+        if head.flags.has(Flags::END) {
+            return Condition::Ended;
+        }
+        let silent = now.mono.since_us(self.last_entry_at) > SILENT_US;
+        if silent && !self.is_publishing() {
+            return Condition::Stalled;
+        }
+        let (offset, ok) = self.clock_consensus();
+        let corrected =
+            now.wall.minus(head.published()).saturating_add(if ok { offset } else { 0 });
+        if corrected.unsigned_abs() > STALE_US {
+            return Condition::Stale;
+        }
+        let waiting = self.readers.values().any(|r| r.played().first_at.is_none());
+        if !self.readers.is_empty() && waiting {
+            return Condition::Buffering;
+        }
+        let idle = head.flags.has(Flags::IDLE);
+        let starved = self.readers.values().any(|r| r.waits_since().is_some());
+        if starved || idle { Condition::Stalled } else { Condition::Live }
+    }
+
+    fn reason_for(&self, condition: Condition) -> Reason {
+        use crate::wire::feed::Flags;
+        match condition {
+            Condition::Stale => Reason::REPLAY,
+            Condition::Stalled => {
+                let highest = self.core.as_ref().and_then(|c| c.feed.highest());
+                let idle = highest.is_some_and(|g| g.entry.head.flags.has(Flags::IDLE));
+                let upstream = self
+                    .peers
+                    .values()
+                    .any(|p| p.orders.values().any(|o| o.state == OrderState::Active));
+                if idle {
+                    Reason::SOURCE_GAP
+                } else if !upstream {
+                    Reason::NO_UPSTREAM
+                } else if self.now.mono.since_us(self.last_entry_at) > SILENT_US {
+                    Reason::SOURCE_GAP
+                } else {
+                    Reason::SLOW_UPSTREAM
+                }
+            }
+            _ => Reason::NONE,
+        }
+    }
+
+    /// Why we stall, as others are told.
+    pub(super) fn stall_reason(&self) -> Reason {
+        self.reason_for(self.condition(self.now))
+    }
+
+    fn played(&self, _now: Now) -> Played {
+        let mut all = Played::default();
+        for played in self.readers.values().map(crate::live::reader::Reader::played) {
+            all.pieces += played.pieces;
+            all.missed += played.missed;
+            all.stalls += played.stalls;
+            all.stalled_us += played.stalled_us;
+            all.delay_us = all.delay_us.max(played.delay_us);
+            all.first_at = match (all.first_at, played.first_at) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        all
+    }
+
+    /// Others' clocks minus ours: the median over peers, one vote a network.
+    pub(super) fn clock_offset_us(&self) -> i64 {
+        self.clock_consensus().0
+    }
+
+    fn clock_consensus(&self) -> (i64, bool) {
+        let mut votes: Vec<(u64, i64)> = self
+            .peers
+            .values()
+            .filter_map(|p| Some((network(p.addr.ip(), p.link.0), p.clock_offset_us?)))
+            .collect();
+        votes.sort_unstable();
+        votes.dedup_by_key(|(net, _)| *net);
+        let mut offsets: Vec<i64> = votes.into_iter().map(|(_, offset)| offset).collect();
+        offsets.sort_unstable();
+        let median = offsets.get(offsets.len() / 2).copied().unwrap_or(0);
+        let spread = match (offsets.first(), offsets.last()) {
+            (Some(a), Some(b)) => b.saturating_sub(*a),
+            _ => i64::MAX,
+        };
+        (median, offsets.len() >= 3 && spread <= 1_000_000)
+    }
+}
+
+/// The network an address votes with: its /16 or /32, or alone on this machine or network.
+fn network(ip: IpAddr, link: u64) -> u64 {
+    const ALONE: u64 = 1 << 63;
+    match ip {
+        IpAddr::V4(v4) if v4.is_loopback() || v4.is_private() => ALONE | link,
+        IpAddr::V4(v4) => u64::from(u32::from(v4) >> 16),
+        IpAddr::V6(v6) if v6.is_loopback() || v6.is_unique_local() => ALONE | link,
+        IpAddr::V6(v6) => 1 << 40 | (u128::from(v6) >> 96) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let p = Percentiles::of_us((1..=100).rev().map(|ms| ms * 1000).collect()).expect("some");
+        assert_eq!((p.p50, p.p90, p.p99, p.max), (50.0, 90.0, 99.0, 100.0));
+        assert_eq!(Percentiles::of_us(Vec::new()), None);
+    }
+
+    #[test]
+    fn one_network_has_one_vote_but_neighbours_have_one_each() {
+        let net = |ip: &str, link| network(ip.parse().expect("address"), link);
+        assert_eq!(net("203.0.113.1", 1), net("203.0.9.9", 2));
+        assert_ne!(net("203.0.113.1", 1), net("203.1.113.1", 1));
+        assert_ne!(net("127.0.0.1", 1), net("127.0.0.1", 2));
+    }
+}

@@ -1,0 +1,1 @@
+//! Stories of two and more nodes.

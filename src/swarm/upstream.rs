@@ -1,0 +1,414 @@
+//! From whom which stripe is ordered: standing subscriptions to several upstreams at once, moved
+//! when they fall silent. Receiver-driven: nobody is sent what it did not ask for.
+
+use std::collections::BTreeMap;
+
+use super::Swarm;
+use super::peer::{Order, OrderState, Peer};
+use crate::machine::Rng;
+use crate::units::{BlockNo, Epoch, Link, Time};
+use crate::wire::feed::Head;
+use crate::wire::live::{Cover, End, Grant, HOPS_UNKNOWN, Live, Skip, Stripe, Subscribe};
+use crate::wire::tlv::Tlvs;
+
+/// Stripes in a small swarm.
+const STRIPES_SMALL: u8 = 4;
+/// Stripes in a large one.
+const STRIPES_LARGE: u8 = 8;
+/// From so many live peers on, a swarm is large.
+const LARGE_FROM: usize = 24;
+/// A subscription that is not answered by then is asked of another peer.
+const ANSWER_US: u64 = 1_000_000;
+/// A refusal is respected for this long at first; longer each time, up to `REFUSED_US_MAX`.
+const REFUSED_US: u64 = 300_000;
+const REFUSED_US_MAX: u64 = 4_000_000;
+/// A stripe is silent after this long at least.
+const SILENCE_US_MIN: u64 = 500_000;
+/// An ended subscription whose `bl_end` never came is forgotten after this long.
+const ENDING_US: u64 = 10_000_000;
+/// Sources of entries that are kept.
+const ENTRY_ORDERS: usize = 2;
+
+/// What is known of one stripe.
+#[derive(Clone, Copy, Debug, Default)]
+struct StripeState {
+    /// Since when a block of it is due whose entry is here; `None` while nothing is due.
+    due_since: Option<Time>,
+}
+
+/// The state of our standing subscriptions beyond what each connection knows.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    epoch: Epoch,
+    stripes: Vec<StripeState>,
+    /// Until when a peer is not asked again for a stripe (`None`: entries), and how long that was.
+    refused: BTreeMap<(Link, Option<u8>), (Time, u64)>,
+    next_block: BlockNo,
+    rng: Rng,
+}
+
+impl Upstream {
+    pub(super) fn new(rng: Rng) -> Self {
+        let stripes = vec![StripeState::default(); usize::from(STRIPES_SMALL)];
+        Self { epoch: Epoch(0), stripes, refused: BTreeMap::new(), next_block: BlockNo(0), rng }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The first block that no known entry covers.
+    pub(super) fn next_block(&self) -> BlockNo {
+        self.next_block
+    }
+
+    /// Begins anew in another epoch.
+    pub(super) fn enter(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        self.next_block = BlockNo(0);
+        self.stripes.fill(StripeState::default());
+        self.refused.clear();
+    }
+
+    /// Goes on in an epoch whose blocks below `next` are of the past.
+    pub(super) fn enter_at(&mut self, epoch: Epoch, next: BlockNo) {
+        self.enter(epoch);
+        self.next_block = next;
+    }
+
+    /// Stripes that the stream is cut into here.
+    pub(super) fn k(&self) -> u8 {
+        self.stripes.len() as u8
+    }
+
+    /// Notes that the blocks of a new entry are due from now on.
+    pub(super) fn expect(&mut self, head: &Head, now: Time) {
+        self.next_block = self.next_block.max(head.end_block());
+        let k = self.stripes.len() as u64;
+        for no in head.first_block.0..head.end_block().0 {
+            if let Some(stripe) = self.stripes.get_mut((no % k) as usize) {
+                stripe.due_since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Notes that a block came.
+    pub(super) fn came(&mut self, block: BlockNo) {
+        let k = self.stripes.len() as u64;
+        if let Some(stripe) = self.stripes.get_mut((block.0 % k) as usize) {
+            stripe.due_since = None;
+        }
+    }
+
+    fn is_refused(&self, link: Link, stripe: Option<u8>, now: Time) -> bool {
+        self.refused.get(&(link, stripe)).is_some_and(|(until, _)| *until > now)
+    }
+
+    fn refuse(&mut self, link: Link, stripe: Option<u8>, now: Time, floor_us: u64) {
+        let before = self.refused.get(&(link, stripe)).map_or(0, |(_, pause)| *pause);
+        let pause = (before * 2).clamp(REFUSED_US, REFUSED_US_MAX).max(floor_us);
+        // Jitter, so that those who were refused together do not come back together.
+        let jitter = self.rng.below(pause / 2 + 1);
+        self.refused.insert((link, stripe), (now.after_us(pause + jitter), pause));
+    }
+
+    pub(super) fn forget_refusals(&mut self, link: Link) {
+        self.refused.retain(|(of, _), _| *of != link);
+    }
+}
+
+impl Swarm {
+    /// The connection is gone, and with it what was ordered there.
+    pub(super) fn lose_upstream(&mut self, link: Link) {
+        self.upstream.forget_refusals(link);
+        if !self.stopping {
+            // Moved at once: the socket says more than any silence.
+            self.tick_at = self.now.mono;
+        }
+    }
+
+    /// Orders stripes that nobody brings, moves those that fell silent.
+    pub(super) fn tick_upstream(&mut self) {
+        if self.is_publishing() || self.head().is_none() || self.ended_told {
+            return;
+        }
+        self.choose_k();
+        self.drop_stale_orders();
+        let silence = SILENCE_US_MIN.max(2 * self.piece_us());
+        for stripe in 0..self.upstream.k() {
+            self.tend(stripe, silence);
+        }
+    }
+
+    /// More stripes in a larger swarm: more upstreams to share the load, at the cost of messages.
+    fn choose_k(&mut self) {
+        let live = self.peers.values().filter(|p| p.is_live()).count();
+        let k = if live >= LARGE_FROM { STRIPES_LARGE } else { STRIPES_SMALL };
+        // Only ever upwards: changing back would break what works.
+        if k <= self.upstream.k() {
+            return;
+        }
+        let old: Vec<(Link, u8)> = self
+            .peers
+            .values()
+            .flat_map(|p| p.orders.iter().map(move |(id, o)| (p.link, *id, o)))
+            .filter(|(_, _, o)| o.stripe.is_some() && o.state != OrderState::Ending)
+            .map(|(link, id, _)| (link, id))
+            .collect();
+        self.upstream.stripes = vec![StripeState::default(); usize::from(k)];
+        for stripe in 0..k {
+            self.order_stripe(stripe, &[]);
+        }
+        for (link, id) in old {
+            self.end_order(link, id);
+        }
+    }
+
+    fn drop_stale_orders(&mut self) {
+        let now = self.now.mono;
+        let mut unanswered = Vec::new();
+        for peer in self.peers.values_mut() {
+            peer.orders
+                .retain(|_, o| o.state != OrderState::Ending || now.since_us(o.since) < ENDING_US);
+            for (id, order) in &peer.orders {
+                if order.state == OrderState::Asked && now.since_us(order.since) > ANSWER_US {
+                    unanswered.push((peer.link, *id, order.stripe));
+                }
+            }
+        }
+        for (link, id, stripe) in unanswered {
+            self.upstream.refuse(link, stripe, now, REFUSED_US_MAX);
+            self.end_order(link, id);
+        }
+    }
+
+    fn tend(&mut self, stripe: u8, silence: u64) {
+        let now = self.now.mono;
+        let orders: Vec<(Link, u8, OrderState, Time)> = self
+            .peers
+            .values()
+            .flat_map(|p| p.orders.iter().map(move |(id, o)| (p.link, *id, o)))
+            .filter(|(_, _, o)| o.stripe == Some(stripe) && o.state != OrderState::Ending)
+            .map(|(link, id, o)| (link, id, o.state, o.since))
+            .collect();
+        let active = orders.iter().filter(|(_, _, state, _)| *state == OrderState::Active);
+        let newest_active = active.clone().max_by_key(|(.., since)| *since).copied();
+        let Some((link, id, _, since)) = newest_active else {
+            if orders.is_empty() {
+                self.order_stripe(stripe, &[]);
+            }
+            return;
+        };
+        // Make before break: once a second one is granted, the older ones go.
+        let older: Vec<(Link, u8)> =
+            active.filter(|(l, i, ..)| (*l, *i) != (link, id)).map(|(l, i, ..)| (*l, *i)).collect();
+        for (link, id) in older {
+            self.end_order(link, id);
+        }
+        let due = self.upstream.stripes.get(usize::from(stripe)).and_then(|s| s.due_since);
+        let silent = due.is_some_and(|due| now.since_us(due.max(since)) > silence);
+        if silent && orders.len() == 1 {
+            self.upstream.refuse(link, Some(stripe), now, REFUSED_US_MAX);
+            if !self.order_stripe(stripe, &[link]) {
+                // Nobody else: what is silent is given up all the same, to be asked anew.
+                self.end_order(link, id);
+            }
+        }
+    }
+
+    /// Subscribes to a stripe at the most promising peer.
+    fn order_stripe(&mut self, stripe: u8, avoid: &[Link]) -> bool {
+        let Some(link) = self.best_upstream(Some(stripe), avoid) else { return false };
+        let k = self.upstream.k();
+        let cover = Cover { k, stripes: 1 << stripe, part: 0xff };
+        let first = self.upstream.next_block;
+        self.order(link, Some(stripe), cover, first)
+    }
+
+    /// Keeps two subscriptions to entries.
+    pub(super) fn order_entries(&mut self, avoid: &[Link]) {
+        let mut have: Vec<Link> = self.entry_orders().map(|(link, _)| link).collect();
+        // Whom the source feeds needs no second one.
+        let fed = have.iter().any(|link| {
+            self.peers.get(link).is_some_and(|p| {
+                p.hops == 0
+                    && p.orders
+                        .values()
+                        .any(|o| o.stripe.is_none() && o.state == OrderState::Active)
+            })
+        });
+        let wanted = if fed { 1 } else { ENTRY_ORDERS };
+        while have.len() < wanted {
+            let mut not = have.clone();
+            not.extend(avoid);
+            let Some(link) = self.best_upstream(None, &not) else { return };
+            if !self.order(link, None, Cover::ALL, BlockNo(0)) {
+                return;
+            }
+            have.push(link);
+        }
+    }
+
+    fn order(&mut self, link: Link, stripe: Option<u8>, cover: Cover, first: BlockNo) -> bool {
+        let now = self.now.mono;
+        let epoch = if stripe.is_some() { self.upstream.epoch } else { Epoch(0) };
+        let Some(peer) = self.peers.get_mut(&link) else { return false };
+        let Some(id) = peer.free_order_id() else { return false };
+        let order = Order {
+            stripe,
+            cover,
+            epoch,
+            state: OrderState::Asked,
+            since: now,
+            first,
+            credit: 0,
+            bytes: 0,
+        };
+        peer.orders.insert(id, order);
+        let last = BlockNo(u64::MAX);
+        let kind = if stripe.is_some() { Stripe::Blocks } else { Stripe::Entries };
+        let ext = Tlvs::default();
+        let subscribe = Subscribe { id, stripe: kind, epoch, cover, first, last, ext };
+        self.send_live(link, &Live::Subscribe(subscribe))
+    }
+
+    /// Asks for the end of a subscription.
+    pub(super) fn end_order(&mut self, link: Link, id: u8) {
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let Some(order) = peer.orders.get_mut(&id) else { return };
+        if order.state == OrderState::Ending {
+            return;
+        }
+        order.state = OrderState::Ending;
+        order.since = now;
+        let kind = if order.stripe.is_some() { Stripe::Blocks } else { Stripe::Entries };
+        let subscribe = Subscribe {
+            id,
+            stripe: kind,
+            epoch: order.epoch,
+            cover: order.cover,
+            first: order.first,
+            last: BlockNo(0),
+            ext: Tlvs::default(),
+        };
+        self.send_live(link, &Live::Subscribe(subscribe));
+    }
+
+    /// The peer that promises most for a stripe (`None`: entries).
+    fn best_upstream(&mut self, stripe: Option<u8>, avoid: &[Link]) -> Option<Link> {
+        let now = self.now.mono;
+        let epoch = self.upstream.epoch;
+        let mut best: Option<((u64, u64), Link)> = None;
+        for peer in self.peers.values() {
+            let usable = peer.is_live()
+                && peer.window_seen
+                && (stripe.is_none() || peer.epoch == epoch)
+                && !avoid.contains(&peer.link)
+                && !self.upstream.is_refused(peer.link, stripe, now)
+                && !peer
+                    .orders
+                    .values()
+                    .any(|o| o.stripe == stripe && o.state != OrderState::Ending);
+            if !usable {
+                continue;
+            }
+            let key = (score(peer), self.upstream.rng.next_u64());
+            if best.is_none_or(|(least, _)| key < least) {
+                best = Some((key, peer.link));
+            }
+        }
+        best.map(|(_, link)| link)
+    }
+
+    pub(super) fn granted(&mut self, link: Link, grant: &Grant) {
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let Some(order) = peer.orders.get_mut(&grant.id) else {
+            return self.strike(link, &"a grant for no subscription");
+        };
+        let stripe = order.stripe;
+        if grant.cover.is_empty() {
+            peer.orders.remove(&grant.id);
+            self.upstream.refuse(link, stripe, now, 0);
+            // The next candidate is asked at once.
+            match stripe {
+                Some(stripe) if self.is_unordered(stripe) => {
+                    self.order_stripe(stripe, &[]);
+                }
+                Some(_) => {}
+                None => self.order_entries(&[]),
+            }
+            return;
+        }
+        if order.state == OrderState::Ending {
+            return;
+        }
+        let within = grant.cover.k == order.cover.k
+            && grant.cover.stripes & !order.cover.stripes == 0
+            && grant.cover.part & !order.cover.part == 0;
+        if !within {
+            return self.fault(link, &"granted what was not asked for");
+        }
+        order.cover = grant.cover;
+        order.state = OrderState::Active;
+        order.since = now;
+        order.credit = grant.credit;
+        order.first = order.first.max(grant.first);
+        // A grant implies an unchoke.
+        peer.chokes_us = false;
+        self.upstream.refused.remove(&(link, stripe));
+        self.pull_dirty = true;
+    }
+
+    fn is_unordered(&self, stripe: u8) -> bool {
+        let mut orders = self.peers.values().flat_map(|p| p.orders.values());
+        !orders.any(|o| o.stripe == Some(stripe) && o.state != OrderState::Ending)
+    }
+
+    /// Blocks that will not come under a subscription are asked for elsewhere.
+    pub(super) fn skipped(&mut self, link: Link, skip: &Skip) {
+        let known = self.peers.get(&link).is_some_and(|p| p.orders.contains_key(&skip.id));
+        if !known {
+            return self.strike(link, &"a skip for no subscription");
+        }
+        if skip.epoch == self.upstream.epoch {
+            self.missed_blocks(&skip.blocks);
+        }
+    }
+
+    pub(super) fn order_ended(&mut self, link: Link, end: End) {
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let Some(order) = peer.orders.remove(&end.id) else {
+            return self.strike(link, &"an end for no subscription");
+        };
+        if order.state != OrderState::Ending {
+            self.upstream.refuse(link, order.stripe, now, 0);
+            self.tick_at = now;
+        }
+        self.pull_dirty = true;
+    }
+
+    /// The peer chokes us: what it granted is over, what we wished for waits.
+    pub(super) fn choked_by(&mut self, link: Link) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.chokes_us = true;
+        peer.orders.retain(|_, o| o.state == OrderState::Asked || o.stripe.is_none());
+        self.tick_at = self.now.mono;
+        self.pull_dirty = true;
+    }
+}
+
+/// How little a peer promises: its lag as seen from here, or a guess by its distance; the source's
+/// neighbours before those who do not know theirs.
+fn score(peer: &Peer) -> u64 {
+    let guess = match peer.hops {
+        HOPS_UNKNOWN => 2_000_000,
+        hops => u64::from(hops) * 60_000,
+    };
+    let lag = peer.have_lag_us.map_or(guess, |lag| lag.min(5_000_000) / 2 + guess / 2);
+    let taken = peer.orders.values().filter(|o| o.stripe.is_some()).count() as u64;
+    // One who has much of ours already is a larger loss when it goes.
+    lag / 20_000 + taken * 2 + peer.rtt_us.unwrap_or(100_000).min(1_000_000) / 50_000
+}
