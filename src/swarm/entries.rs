@@ -357,12 +357,13 @@ impl Swarm {
         let now = self.now.mono;
         let silence = FEED_SILENCE_US_MIN.max(2 * self.piece_us());
         let limit = silence + self.feed_backoff_us;
-        if now.since_us(self.last_entry_at) > limit && !self.ended_told {
+        let missed_since = self.last_entry_at.max(self.feed_retry_at);
+        if now.since_us(missed_since) > limit && !self.ended_told {
             let old: Vec<(Link, u8)> = self.entry_orders().collect();
             for (link, id) in &old {
                 self.end_order(*link, *id);
             }
-            self.last_entry_at = now;
+            self.feed_retry_at = now;
             self.feed_backoff_us =
                 (self.feed_backoff_us * 2).clamp(500_000, FEED_BACKOFF_US_MAX - 1_500_000);
             let avoid: Vec<Link> = old.into_iter().map(|(link, _)| link).collect();

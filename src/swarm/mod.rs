@@ -59,7 +59,7 @@ use config::{Config, Role, Torrent};
 use exchange::MetadataFetch;
 use io::{Event, In, Out, ReaderId, Record, Trace, Via};
 use peer::Peer;
-use rate::{Bucket, Meter};
+use rate::Bucket;
 use roster::Roster;
 use source::Source;
 use status::Lags;
@@ -116,6 +116,7 @@ pub struct Swarm {
     in_flight: BTreeMap<BlockId, Link>,
 
     last_entry_at: Time,
+    feed_retry_at: Time,
     feed_backoff_us: u64,
     tick_at: Time,
     choke_at: Time,
@@ -130,7 +131,6 @@ pub struct Swarm {
 
     lags: Lags,
     totals: status::Totals,
-    in_meter: Meter,
 }
 
 impl Swarm {
@@ -163,6 +163,7 @@ impl Swarm {
             backfill_at: Time::ZERO,
             in_flight: BTreeMap::new(),
             last_entry_at: Time::ZERO,
+            feed_retry_at: Time::ZERO,
             feed_backoff_us: 0,
             tick_at: Time::ZERO,
             choke_at: Time::ZERO,
@@ -176,7 +177,6 @@ impl Swarm {
             pull_dirty: false,
             lags: Lags::default(),
             totals: status::Totals::default(),
-            in_meter: Meter::default(),
             config,
         };
         if let Some(info) = swarm.config.info.clone() {

@@ -14,11 +14,15 @@ use super::io::{Event, Out, Record};
 use crate::live::builder::{Builder, Last, Sealed};
 use crate::live::feed::Offer;
 use crate::live::open_epoch;
-use crate::units::{BlockNo, Epoch, Time};
+use crate::units::{BlockNo, Epoch, Seq, Time};
 use crate::wire::feed::{Entry, Flags};
 
 /// A source listens this long at most before it publishes.
 const LISTEN_US: u64 = 2_000_000;
+/// While it hears of a stream that is not its own it listens longer, to see whether that advances:
+/// what is told in the first second may be old, what comes after it is new.
+const SETTLE_US: u64 = 1_000_000;
+const LISTEN_FOREIGN_US: u64 = 3_300_000;
 /// Heads of so many peers end the listening early.
 const HEADS_WANTED: usize = 2;
 /// Input that is kept while listening.
@@ -50,6 +54,8 @@ pub(super) struct Source {
     input_ended: bool,
     own_last: Option<Last>,
     heard_at: Time,
+    /// The head a second after the listening began.
+    settled: Option<Option<Seq>>,
     peers_seen: usize,
     told: bool,
 }
@@ -66,7 +72,6 @@ impl Source {
     pub(super) fn deadline(&self) -> Time {
         match (self.mode, &self.builder) {
             (Mode::Publishing, Some(builder)) => builder.deadline(),
-            (Mode::Listening { until }, _) => until,
             _ => Time::NEVER,
         }
     }
@@ -97,6 +102,7 @@ impl Swarm {
             input_ended: false,
             own_last,
             heard_at: self.now.mono,
+            settled: None,
             peers_seen: 0,
             told: false,
         });
@@ -185,19 +191,7 @@ impl Swarm {
         let Some(source) = &mut self.source else { return };
         source.peers_seen = source.peers_seen.max(connected);
         match source.mode {
-            Mode::Listening { until } => {
-                let heads = self.peers.values().filter(|p| p.shown.is_some()).count();
-                let own = self.source.as_ref().and_then(|s| s.own_last.as_ref());
-                let ours_is_highest = match (self.head(), own) {
-                    (Some(head), Some(last)) => head == last.head.seq(),
-                    (None, _) => true,
-                    _ => false,
-                };
-                // A foreign head needs the whole time, to see whether it advances.
-                if now.mono >= until || (heads >= HEADS_WANTED && ours_is_highest) {
-                    self.decide();
-                }
-            }
+            Mode::Listening { until } => self.listen(until),
             Mode::Publishing => {
                 if source.builder.as_mut().is_some_and(|b| b.clock_is_off(now)) {
                     self.begin_epoch();
@@ -212,37 +206,47 @@ impl Swarm {
         }
     }
 
-    /// The listening is over: go on, follow, or begin anew.
-    fn decide(&mut self) {
-        let Some(source) = &self.source else { return };
-        let head = self.core.as_ref().and_then(|c| c.feed.highest()).map(|g| g.entry.head);
-        let own = source.own_last.clone();
-        let foreign = match (&head, &own) {
-            (Some(head), Some(last)) => head.seq() > last.head.seq(),
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        let advances = self.last_entry_at > source.heard_at && self.head_advanced();
-        if foreign && advances && !source.config.takeover {
+    fn listen(&mut self, until: Time) {
+        let now = self.now.mono;
+        let heads = self.peers.values().filter(|p| p.shown.is_some()).count();
+        let (head, foreign) = (self.head(), self.foreign_head());
+        let Some(source) = &mut self.source else { return };
+        if now.since_us(source.heard_at) >= SETTLE_US {
+            source.settled.get_or_insert(head);
+        }
+        let advances = source.settled.is_some_and(|settled| head > settled);
+        if source.config.takeover || !foreign {
+            if now >= until || heads >= HEADS_WANTED {
+                self.decide(false);
+            }
+        } else if advances {
+            self.decide(true);
+        } else if now.since_us(source.heard_at) >= LISTEN_FOREIGN_US {
+            self.decide(false);
+        }
+    }
+
+    /// Whether the highest entry is above the last one that was signed here.
+    fn foreign_head(&self) -> bool {
+        let own = self.source.as_ref().and_then(|s| s.own_last.as_ref()).map(|l| l.head.seq());
+        self.head() > own
+    }
+
+    /// The listening is over: go on, follow one who advances, or begin anew.
+    fn decide(&mut self, follow: bool) {
+        if follow {
             return self.follow_other();
         }
-        let resumable = own
+        let foreign = self.foreign_head();
+        let Some(source) = &self.source else { return };
+        let resumable = source
+            .own_last
+            .clone()
             .filter(|last| !foreign && !source.config.takeover && !last.head.flags.has(Flags::END));
         match resumable {
             Some(last) => self.go_on(last),
             None => self.begin_epoch(),
         }
-    }
-
-    /// Whether new entries came while we listened, rather than just old ones.
-    fn head_advanced(&self) -> bool {
-        let Some(core) = &self.core else { return false };
-        let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return false };
-        let age_us = self.now.wall.minus(head.published()).unsigned_abs();
-        // At least two entries of the epoch that came one after the other while we listened.
-        let listened = self.source.as_ref().map_or(0, |s| self.now.mono.since_us(s.heard_at));
-        let recent = core.feed.iter().rev().take(2).count() == 2;
-        recent && age_us < 60_000_000 && self.now.mono.since_us(self.last_entry_at) < listened
     }
 
     fn follow_other(&mut self) {

@@ -1,1 +1,432 @@
-//! Stories of two and more nodes.
+//! Stories of a few nodes on a small network without a seam of its own: frames arrive after a
+//! fixed delay, in order. The simulator tells the long stories.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+
+use super::Swarm;
+use super::config::{Config, Role, SourceConfig};
+use super::io::{Delivery, Event, In, Out, ReaderId, Record, Via};
+use crate::live::feed::tests::key;
+use crate::machine::drain;
+use crate::units::{InfoHash, Link, Now, PeerId, Time, UnixUs};
+use crate::wire::bencode::Encoder;
+use crate::wire::message::Splitter;
+
+const WALL_US: u64 = 1_800_000_000_000_000;
+const HOP_US: u64 = 20_000;
+
+/// The raw `info` of the test stream.
+fn info() -> Bytes {
+    let dict = Encoder::dict_of(|info| {
+        info.dict(b"live", |live| {
+            live.int(b"bitrate", 4_000_000);
+            live.bytes(b"media", b"application/octet-stream");
+            live.bytes(b"public key", key().verifying_key().to_bytes());
+            live.int(b"version", 1);
+            live.int(b"window", 60);
+        });
+        info.bytes(b"name", b"test");
+        info.int(b"piece length", 65_536);
+    });
+    dict.into()
+}
+
+fn info_hash() -> InfoHash {
+    crate::wire::metainfo::Info::parse(info()).expect("valid").info_hash
+}
+
+struct Node {
+    swarm: Swarm,
+    addr: SocketAddr,
+    got: Vec<u8>,
+    deliveries: Vec<Delivery>,
+    events: Vec<Event>,
+    records: Vec<Record>,
+    wall_skew_us: i64,
+    crashed: bool,
+}
+
+enum Due {
+    Bytes { to: usize, link: Link, bytes: Vec<u8> },
+    Sent { node: usize, link: Link, bytes: usize },
+    Up { to: usize, link: Link, addr: SocketAddr },
+    Down { to: usize, link: Link },
+    DialFailed { to: usize, addr: SocketAddr },
+}
+
+/// Nodes and what is under way between them.
+struct Net {
+    now: u64,
+    nodes: Vec<Node>,
+    due: BTreeMap<(u64, u64), Due>,
+    seq: u64,
+    links: BTreeMap<(usize, Link), (usize, Link)>,
+    splitters: BTreeMap<(usize, Link), Splitter>,
+    next_link: u64,
+}
+
+impl Net {
+    fn new() -> Self {
+        Self {
+            now: 0,
+            nodes: Vec::new(),
+            due: BTreeMap::new(),
+            seq: 0,
+            links: BTreeMap::new(),
+            splitters: BTreeMap::new(),
+            next_link: 0,
+        }
+    }
+
+    fn config(&self, role: Role) -> Config {
+        let n = self.nodes.len() as u8;
+        let mut config = Config::viewer(info_hash(), PeerId([n + 1; 20]), u64::from(n) + 7);
+        config.info = Some(info());
+        config.role = role;
+        config.listen_port = Some(6881);
+        config
+    }
+
+    fn add(&mut self, config: Config) -> usize {
+        let n = self.nodes.len();
+        let addr = SocketAddr::from(([203, 0, 113, n as u8 + 1], 6881));
+        self.nodes.push(Node {
+            swarm: Swarm::new(config),
+            addr,
+            got: Vec::new(),
+            deliveries: Vec::new(),
+            events: Vec::new(),
+            records: Vec::new(),
+            wall_skew_us: 0,
+            crashed: false,
+        });
+        self.give(n, In::Tick);
+        n
+    }
+
+    fn source(&mut self) -> usize {
+        let config = self.config(source_role(None));
+        self.add(config)
+    }
+
+    fn viewer(&mut self, knows: &[usize]) -> usize {
+        let config = self.config(Role::Viewer);
+        let n = self.add(config);
+        self.watch(n);
+        self.introduce(n, knows);
+        n
+    }
+
+    fn watch(&mut self, n: usize) {
+        let reader = ReaderId(1);
+        self.give(n, In::AddReader { reader, delay: Duration::from_secs(1) });
+        self.give(n, In::ReaderCredit { reader, pieces: 1_000_000 });
+    }
+
+    fn introduce(&mut self, n: usize, knows: &[usize]) {
+        let addrs = knows.iter().map(|k| self.nodes[*k].addr).collect();
+        self.give(n, In::Found { via: Via::Tracker, addrs });
+    }
+
+    fn time(&self, n: usize) -> Now {
+        let wall = (WALL_US + self.now).saturating_add_signed(self.nodes[n].wall_skew_us);
+        Now { mono: Time(self.now), wall: UnixUs(wall) }
+    }
+
+    fn plan(&mut self, delay: u64, due: Due) {
+        self.seq += 1;
+        self.due.insert((self.now + delay, self.seq), due);
+    }
+
+    fn give(&mut self, n: usize, input: In) {
+        if self.nodes[n].crashed {
+            return;
+        }
+        let now = self.time(n);
+        let mut outs = VecDeque::new();
+        drain(&mut self.nodes[n].swarm, now, input, |out| outs.push_back(out));
+        for out in outs {
+            self.act(n, out);
+        }
+        if let Err(broken) = self.nodes[n].swarm.invariant() {
+            panic!("node {n} at {} us: {broken}", self.now);
+        }
+    }
+
+    fn act(&mut self, n: usize, out: Out) {
+        match out {
+            Out::Dial { addr } => {
+                let to = self.nodes.iter().position(|node| node.addr == addr && !node.crashed);
+                let Some(to) = to else {
+                    return self.plan(HOP_US, Due::DialFailed { to: n, addr });
+                };
+                let (ours, theirs) = (Link(self.next_link), Link(self.next_link + 1));
+                self.next_link += 2;
+                self.links.insert((n, ours), (to, theirs));
+                self.links.insert((to, theirs), (n, ours));
+                self.splitters.insert((n, ours), Splitter::new());
+                self.splitters.insert((to, theirs), Splitter::new());
+                let from = SocketAddr::new(self.nodes[n].addr.ip(), 40_000 + ours.0 as u16);
+                self.plan(HOP_US, Due::Up { to, link: theirs, addr: from });
+                self.plan(HOP_US, Due::Up { to: n, link: ours, addr });
+            }
+            Out::Send { link, head, body } => {
+                let mut bytes = head.to_vec();
+                bytes.extend_from_slice(&body);
+                self.plan(0, Due::Sent { node: n, link, bytes: bytes.len() });
+                if let Some((to, link)) = self.links.get(&(n, link)).copied() {
+                    self.plan(HOP_US, Due::Bytes { to, link, bytes });
+                }
+            }
+            Out::Close { link } => {
+                if let Some((to, theirs)) = self.links.remove(&(n, link)) {
+                    self.plan(HOP_US, Due::Down { to, link: theirs });
+                }
+            }
+            Out::Persist(record) => self.nodes[n].records.push(record),
+            Out::Deliver { item, .. } => {
+                if let Delivery::Piece { blocks, .. } = &item {
+                    self.nodes[n].got.extend(blocks.iter().flatten());
+                }
+                self.nodes[n].deliveries.push(item);
+            }
+            Out::Event(event) => self.nodes[n].events.push(event),
+        }
+    }
+
+    fn bytes(&mut self, to: usize, link: Link, bytes: &[u8]) {
+        let Some(splitter) = self.splitters.get_mut(&(to, link)) else { return };
+        splitter.push(bytes);
+        let mut frames = Vec::new();
+        while let Some(frame) = splitter.next_frame().expect("our nodes write valid frames") {
+            frames.push(frame);
+        }
+        for frame in frames {
+            self.give(to, In::Frame { link, frame });
+        }
+    }
+
+    fn run(&mut self, seconds: f64) {
+        let end = self.now + (seconds * 1e6) as u64;
+        loop {
+            let planned = self.due.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+            let deadline = (0..self.nodes.len())
+                .filter(|n| !self.nodes[*n].crashed)
+                .filter_map(|n| {
+                    use crate::machine::Machine;
+                    Some((self.nodes[n].swarm.deadline()?.0, n))
+                })
+                .min();
+            let next = planned.min(deadline.map_or(u64::MAX, |(at, _)| at));
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            if planned <= next {
+                let Some((_, due)) = self.due.pop_first() else { continue };
+                match due {
+                    Due::Bytes { to, link, bytes } => self.bytes(to, link, &bytes),
+                    Due::Sent { node, link, bytes } => self.give(node, In::Sent { link, bytes }),
+                    Due::Up { to, link, addr } => {
+                        let dialled = self.nodes.iter().any(|node| node.addr == addr);
+                        self.give(to, In::Up { link, addr, dialled });
+                    }
+                    Due::Down { to, link } => {
+                        self.links.remove(&(to, link));
+                        self.give(to, In::Down { link });
+                    }
+                    Due::DialFailed { to, addr } => self.give(to, In::DialFailed { addr }),
+                }
+            } else if let Some((_, n)) = deadline {
+                self.give(n, In::Tick);
+            }
+        }
+    }
+
+    /// The source takes in `seconds` of stream at 4 Mbit/s in portions of 20 ms; returns it.
+    fn stream(&mut self, source: usize, seconds: f64, from: usize) -> Vec<u8> {
+        let portions = (seconds * 50.0) as usize;
+        let mut all = Vec::new();
+        for n in 0..portions {
+            let bytes: Vec<u8> = content(from + n * 10_000).take(10_000).collect();
+            all.extend_from_slice(&bytes);
+            self.give(source, In::Ingest(bytes.into()));
+            self.run(0.02);
+        }
+        all
+    }
+
+    fn crash(&mut self, n: usize) {
+        self.nodes[n].crashed = true;
+        let links: Vec<_> = self.links.keys().filter(|(node, _)| *node == n).copied().collect();
+        for key in links {
+            if let Some((to, theirs)) = self.links.remove(&key) {
+                self.plan(HOP_US, Due::Down { to, link: theirs });
+            }
+        }
+    }
+}
+
+fn source_role(last: Option<Bytes>) -> Role {
+    let config =
+        SourceConfig { key: SigningKey::from_bytes(&[42; 32]), last, takeover: false, hide: false };
+    Role::Source(Box::new(config))
+}
+
+/// A stream in which every place can be told from every other.
+fn content(from: usize) -> impl Iterator<Item = u8> {
+    (from..).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+}
+
+/// Whether `part` is a contiguous part of `whole`.
+fn is_part(part: &[u8], whole: &[u8]) -> bool {
+    part.is_empty()
+        || whole
+            .windows(part.len().min(64))
+            .enumerate()
+            .any(|(at, w)| w == &part[..w.len()] && whole.get(at..at + part.len()) == Some(part))
+}
+
+#[test]
+fn what_a_source_takes_in_comes_out_at_a_viewer() {
+    let mut net = Net::new();
+    let source = net.source();
+    let viewer = net.viewer(&[source]);
+    net.run(2.5);
+    let mut sent = net.stream(source, 6.0, 0);
+    net.give(source, In::IngestEnd);
+    net.run(3.0);
+    let node = &net.nodes[viewer];
+    assert_eq!(node.deliveries.last(), Some(&Delivery::End));
+    assert_eq!(node.got.len(), sent.len());
+    assert!(node.got == std::mem::take(&mut sent));
+    assert!(!node.deliveries.iter().any(|d| matches!(d, Delivery::Skip { .. })));
+}
+
+#[test]
+fn one_who_joins_in_the_middle_gets_a_contiguous_part_up_to_the_end() {
+    let mut net = Net::new();
+    let source = net.source();
+    let first = net.viewer(&[source]);
+    net.run(2.5);
+    let mut sent = net.stream(source, 4.0, 0);
+    let late = net.viewer(&[first]);
+    sent.extend(net.stream(source, 4.0, sent.len()));
+    net.give(source, In::IngestEnd);
+    net.run(3.0);
+    let got = &net.nodes[late].got;
+    assert!(got.len() > 1_800_000, "{} of {} bytes", got.len(), sent.len());
+    assert!(sent.ends_with(got) && is_part(got, &sent));
+}
+
+#[test]
+fn a_magnet_is_enough_to_join() {
+    let mut net = Net::new();
+    let source = net.source();
+    net.run(2.5);
+    let mut config = net.config(Role::Viewer);
+    config.info = None;
+    let viewer = net.add(config);
+    net.watch(viewer);
+    net.introduce(viewer, &[source]);
+    let sent = net.stream(source, 4.0, 0);
+    net.run(2.0);
+    let node = &net.nodes[viewer];
+    assert!(node.events.contains(&Event::MetadataComplete));
+    assert!(node.records.contains(&Record::Metadata(info())));
+    assert!(node.got.len() > 1_500_000 && is_part(&node.got, &sent), "{}", node.got.len());
+}
+
+#[test]
+fn a_source_that_dies_goes_on_in_its_chain_and_the_viewer_with_it() {
+    let mut net = Net::new();
+    let source = net.source();
+    let viewer = net.viewer(&[source]);
+    net.run(2.5);
+    let sent = net.stream(source, 3.0, 0);
+    net.run(1.0);
+    net.crash(source);
+    net.run(2.0);
+    let last = net.nodes[source].records.iter().rev().find_map(|r| match r {
+        Record::Published(raw) => Some(raw.clone()),
+        _ => None,
+    });
+    let config = net.config(source_role(last));
+    let again = net.add(config);
+    net.introduce(again, &[viewer]);
+    net.run(2.5);
+    let more = net.stream(again, 3.0, sent.len());
+    net.run(2.0);
+    let node = &net.nodes[viewer];
+    assert!(!node.events.iter().any(|e| matches!(e, Event::Equivocation { .. })));
+    let epochs = node.events.iter().filter(|e| matches!(e, Event::EpochChanged { .. })).count();
+    assert_eq!(epochs, 1, "the epoch went on");
+    assert!(node.got.ends_with(&more[more.len() - 500_000..]));
+}
+
+#[test]
+fn a_source_without_its_state_opens_a_higher_epoch_and_viewers_follow() {
+    let mut net = Net::new();
+    let source = net.source();
+    let viewer = net.viewer(&[source]);
+    net.run(2.5);
+    let sent = net.stream(source, 3.0, 0);
+    net.crash(source);
+    net.run(1.0);
+    let again = net.source();
+    net.introduce(again, &[viewer]);
+    net.run(3.0);
+    let more = net.stream(again, 3.0, sent.len());
+    net.run(2.0);
+    let node = &net.nodes[viewer];
+    assert!(!node.events.iter().any(|e| matches!(e, Event::Equivocation { .. })));
+    assert!(node.got.ends_with(&more[more.len() - 500_000..]));
+    let seqs: Vec<_> = node
+        .deliveries
+        .iter()
+        .filter_map(|d| if let Delivery::Piece { seq, .. } = d { Some(*seq) } else { None })
+        .collect();
+    assert!(seqs.windows(2).all(|w| w[0] < w[1]));
+    let epochs: std::collections::BTreeSet<_> = seqs.iter().map(|s| s.epoch).collect();
+    assert_eq!(epochs.len(), 2);
+}
+
+#[test]
+fn of_two_sources_with_one_key_the_second_follows_and_says_so() {
+    let mut net = Net::new();
+    let first = net.source();
+    let viewer = net.viewer(&[first]);
+    let other = net.viewer(&[first, viewer]);
+    net.run(2.5);
+    net.stream(first, 2.0, 0);
+    let second = net.source();
+    net.introduce(second, &[viewer, other]);
+    net.stream(first, 4.0, 1_000_000);
+    assert_eq!(net.nodes[second].swarm.source_mode(), Some("following"));
+    assert!(net.nodes[second].events.iter().any(|e| matches!(e, Event::Superseded { .. })));
+    // The first falls silent for good: the second takes over.
+    net.crash(first);
+    net.run(7.0);
+    assert_eq!(net.nodes[second].swarm.source_mode(), Some("publishing"));
+    let more = net.stream(second, 3.0, 9_000_000);
+    net.run(2.0);
+    assert!(net.nodes[viewer].got.ends_with(&more[more.len() - 500_000..]));
+}
+
+#[test]
+fn a_viewer_whose_clock_is_wrong_by_an_hour_plays_like_any_other() {
+    let mut net = Net::new();
+    let source = net.source();
+    let viewer = net.viewer(&[source]);
+    net.nodes[viewer].wall_skew_us = -3_600_000_000;
+    net.run(2.5);
+    let sent = net.stream(source, 4.0, 0);
+    net.run(2.0);
+    assert_eq!(net.nodes[viewer].got, sent);
+}
