@@ -3,4 +3,7 @@
 
 pub mod args;
 pub mod cli;
+pub mod create;
 pub mod exit;
+pub mod file;
+pub mod keyfile;
