@@ -19,6 +19,8 @@ pub struct Cli {
 pub enum Command {
     /// Makes a live torrent and its key file.
     Create(super::create::Args),
+    /// Explains a torrent file, a magnet link or a key file.
+    Inspect(super::inspect::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -28,6 +30,7 @@ pub enum Command {
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Create(args) => super::create::run(args),
+        Command::Inspect(args) => super::inspect::run(args),
     }
 }
 

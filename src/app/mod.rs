@@ -6,4 +6,5 @@ pub mod cli;
 pub mod create;
 pub mod exit;
 pub mod file;
+pub mod inspect;
 pub mod keyfile;
