@@ -44,15 +44,18 @@ const BITRATE_ASSUMED: u64 = 4_000_000;
 /// The shortest time that a full piece lasts, if its limits allow; the longest is twice that.
 const PIECE_TIME_MIN_MS: u64 = 100;
 
-/// Makes a live torrent and, if there is none, its key file.
-///
-/// The torrent says who may publish the stream, not what is in it: it is made once and then used
-/// for every broadcast. Whoever has the key file is the broadcaster.
-///
-/// An existing torrent file is replaced only if it is the same stream (the same info-hash), so that
-/// trackers can be added or changed by running the same command again. Any other file in the way is
-/// left alone, and the command ends with code 2.
+/// What the help says beyond the options.
+const HELP: &str = "\
+The torrent says who may publish the stream, not what is in it: it is made once and then used for \
+every broadcast. Whoever has the key file is the broadcaster.
+
+An existing torrent file is replaced only if it is the same stream (the same info-hash), so that \
+trackers can be added or changed by running the same command again. Any other file in the way is \
+left alone, and the command ends with code 2. An existing key file is used and never changed.";
+
+/// Arguments of `btlive create`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// Name of the stream, shown to viewers.
     #[arg(long, value_name = "NAME")]

@@ -22,11 +22,14 @@ const FILES_SHOWN: usize = 20;
 /// Characters of one text shown.
 const TEXT_SHOWN: usize = 200;
 
-/// Explains a torrent file, a magnet link or a key file.
-///
-/// Of a key file only the public key is shown. Anything malformed ends with code 2 and one line
-/// that says what is wrong.
+/// What the help says beyond the options.
+const HELP: &str = "\
+Of a key file only the public key is shown. Anything malformed ends with code 2 and one line that \
+says what is wrong.";
+
+/// Arguments of `btlive inspect`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// A file (- is standard input) or a magnet link.
     #[arg(value_name = "FILE|MAGNET")]
