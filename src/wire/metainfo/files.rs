@@ -147,7 +147,8 @@ struct FileList {
 impl FileList {
     fn push(&mut self, file: File) -> Result<(), MetainfoError> {
         let max = limits::METAINFO_PATHS_LEN_MAX;
-        self.paths_len = self.paths_len.saturating_add(file.path.len());
+        let target = file.symlink.as_ref().map_or(0, |to| to.len());
+        self.paths_len = self.paths_len.saturating_add(file.path.len() + target);
         if self.paths_len > max {
             return Err(MetainfoError::PathsTotal { max });
         }
