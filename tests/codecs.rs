@@ -1,4 +1,5 @@
 //! The vectors of `specs/vectors/live-torrent`, read by the codecs and by the program itself.
+#![allow(clippy::disallowed_methods)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
