@@ -204,6 +204,56 @@ fn inspect_refuses_what_is_malformed_in_one_line_within_a_second() {
     }
 }
 
+/// A torrent of empty files, each in the top folder under the name that `name` gives it.
+fn crowded(files: usize, name: impl Fn(usize) -> Vec<u8>) -> Vec<u8> {
+    let info = Encoder::dict_of(|info| {
+        info.bytes("name", "crowd");
+        info.int("piece length", 16_384);
+        info.bytes("pieces", "");
+        info.list("files", |list| {
+            for n in 0..files {
+                list.dict(|file| {
+                    file.int("length", 0);
+                    file.list("path", |path| path.bytes(name(n)));
+                });
+            }
+        });
+    });
+    Encoder::dict_of(|torrent| torrent.raw("info", &info))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn inspect_explains_or_refuses_the_largest_torrents_within_64_mib() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("large.torrent");
+    let path = path.to_str().expect("UTF-8");
+    let long = |n: usize| format!("{n:06}{}", "x".repeat(230)).into_bytes();
+    let alike = |n: usize| format!("{}{n:06}", "x".repeat(230)).into_bytes();
+    let twice = |n: usize| format!("{:06}{}", n % 49_000, "x".repeat(230)).into_bytes();
+    let stray = |n: usize| [n.to_string().as_bytes(), &[0xff; 200]].concat();
+    let table = [
+        (crowded(49_500, long), 0),
+        (crowded(49_500, alike), 0),
+        (crowded(49_500, twice), 2),
+        (crowded(49_500, stray), 2),
+        (vec![b'l'; limits::TORRENT_LEN_MAX], 2),
+    ];
+    for (n, (torrent, code)) in table.into_iter().enumerate() {
+        std::fs::write(path, torrent).expect("written");
+        let start = Instant::now();
+        // The kernel refuses the program all memory beyond 64 MiB (RLIMIT_DATA).
+        let status = Command::new("bash")
+            .args(["-c", "ulimit -d 65536; exec \"$0\" inspect \"$1\" --json >/dev/null 2>&1"])
+            .args([env!("CARGO_BIN_EXE_btlive"), path])
+            .status()
+            .expect("bash runs");
+        // The machine is busy with other tests; alone it takes a fifth of this.
+        assert!(start.elapsed() < Duration::from_secs(3), "case {n}: {:?}", start.elapsed());
+        assert_eq!(status.code(), Some(code), "case {n}");
+    }
+}
+
 #[test]
 fn inspect_explains_each_kind_as_json() {
     for table in ["live.json", "ordinary.json"] {
