@@ -290,7 +290,12 @@ fn tracker_warnings<'a>(urls: impl Iterator<Item = &'a String>) -> Vec<String> {
 }
 
 fn inspect_torrent(bytes: Bytes, args: &Args) -> Result<(), Failure> {
-    let meta = Metainfo::parse(bytes).map_err(|fault| refused(args, fault))?;
+    // A torrent is a dictionary; what begins otherwise was probably the wrong file.
+    let is_other = bytes.first() != Some(&b'd');
+    let meta = Metainfo::parse(bytes).map_err(|fault| match is_other {
+        true => refused(args, format_args!("no torrent, magnet link or key file: {fault}")),
+        false => refused(args, fault),
+    })?;
     let mut warnings: Vec<String> = meta.all_warnings().map(ToString::to_string).collect();
     warnings.extend(tracker_warnings(meta.tiers.iter().flatten()));
     tell_warnings(&warnings, args)?;
