@@ -16,14 +16,22 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 #[non_exhaustive]
-pub enum Command {}
+pub enum Command {
+    /// Makes a live torrent and its key file.
+    Create(super::create::Args),
+    /// Explains a torrent file, a magnet link or a key file.
+    Inspect(super::inspect::Args),
+}
 
 /// Runs the command that the arguments name.
 ///
 /// # Errors
 /// Whatever the command could not do, with its exit code.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    match cli.command {}
+    match cli.command {
+        Command::Create(args) => super::create::run(args),
+        Command::Inspect(args) => super::inspect::run(args),
+    }
 }
 
 /// Runs `future` on a runtime of this thread alone: one node, one owner, no locks.

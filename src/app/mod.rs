@@ -3,4 +3,8 @@
 
 pub mod args;
 pub mod cli;
+pub mod create;
 pub mod exit;
+pub mod file;
+pub mod inspect;
+pub mod keyfile;

@@ -20,10 +20,13 @@ pub mod limits {
     pub const BENCODE_TOKENS_MAX: usize = 200_000;
     /// Nesting in a metainfo file: a v2 file tree takes one level a folder.
     pub const METAINFO_DEPTH_MAX: usize = 64;
-    /// Tokens in a metainfo file.
-    pub const METAINFO_TOKENS_MAX: usize = 400_000;
+    /// Tokens in a metainfo file: some 50,000 files. With the bounds below, explaining one takes
+    /// less than 64 MiB.
+    pub const METAINFO_TOKENS_MAX: usize = 300_000;
     /// A metainfo file.
     pub const TORRENT_LEN_MAX: usize = 16 << 20;
+    /// Paths of all files in one metainfo file, in bytes.
+    pub const METAINFO_PATHS_LEN_MAX: usize = 12 << 20;
     /// Warnings kept about one metainfo file.
     pub const METAINFO_WARNINGS_MAX: usize = 20;
     /// Piece length of an ordinary torrent.

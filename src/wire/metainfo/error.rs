@@ -152,6 +152,12 @@ pub enum MetainfoError {
         /// The file below it, cut short.
         inner: String,
     },
+    /// Paths longer than any torrent has.
+    #[error("paths of more than {max} bytes in all")]
+    PathsTotal {
+        /// The limit.
+        max: usize,
+    },
     /// A file larger than a piece without its layer of piece hashes.
     #[error("\"piece layers\" has no layer for \"{path}\"")]
     LayerMissing {
@@ -202,6 +208,7 @@ impl MetainfoError {
             Self::Path { .. } => "path",
             Self::DuplicatePath { .. } => "duplicate_path",
             Self::PathOverlap { .. } => "path_overlap",
+            Self::PathsTotal { .. } => "paths_total",
             Self::LayerMissing { .. } => "layer_missing",
             Self::LayerLen { .. } => "layer_len",
             Self::LayerRoot { .. } => "layer_root",

@@ -1,8 +1,6 @@
 //! The files of an ordinary torrent: the v1 list (BEP 3, BEP 47), the v2 tree (BEP 52), and what
 //! makes a set of paths safe to write below a folder.
 
-use std::cmp::Ordering;
-
 use super::error::{HybridFault, MetainfoError, PathFault, Warning, cut};
 use super::{Warnings, escape_utf8};
 use crate::wire::bencode::{Entry, Value};
@@ -138,6 +136,27 @@ fn file(path: Box<str>, entry: &Value<'_>, warnings: &mut Warnings) -> Result<Fi
     Ok(File { path, length, attr, symlink, pieces_root: None })
 }
 
+/// Files as they are read, within a bound on their paths together: stray bytes take three times
+/// their room, and the file's own length is no bound for that.
+#[derive(Default)]
+struct FileList {
+    files: Vec<File>,
+    paths_len: usize,
+}
+
+impl FileList {
+    fn push(&mut self, file: File) -> Result<(), MetainfoError> {
+        let max = limits::METAINFO_PATHS_LEN_MAX;
+        let target = file.symlink.as_ref().map_or(0, |to| to.len());
+        self.paths_len = self.paths_len.saturating_add(file.path.len() + target);
+        if self.paths_len > max {
+            return Err(MetainfoError::PathsTotal { max });
+        }
+        self.files.push(file);
+        Ok(())
+    }
+}
+
 /// Reads the files of a v1 `info`: one `length`, or a list of `files`.
 pub(super) fn v1(
     info: &Value<'_>,
@@ -153,7 +172,7 @@ pub(super) fn v1(
     let form = MetainfoError::Form { key: "files", expected: "a list of dictionaries" };
     let list = list.list().ok_or(form.clone())?;
     // As many as the checked tokens at most.
-    let mut files = Vec::with_capacity(list.len());
+    let mut files = FileList { files: Vec::with_capacity(list.len()), paths_len: 0 };
     for entry in list {
         if entry.dict().is_none() {
             return Err(form);
@@ -165,26 +184,26 @@ pub(super) fn v1(
             None if Attr::read(entry.get(b"attr")).pad => ".pad".into(),
             None => return Err(MetainfoError::Missing { key: "path" }),
         };
-        files.push(file(path, entry, warnings)?);
+        files.push(file(path, entry, warnings)?)?;
     }
-    Ok(files)
+    Ok(files.files)
 }
 
 /// Reads the files of a v2 `file tree`, in its order.
 pub(super) fn v2(tree: &Value<'_>, warnings: &mut Warnings) -> Result<Vec<File>, MetainfoError> {
     let form = MetainfoError::Form { key: "file tree", expected: "a dictionary" };
     let root = tree.dict().ok_or(form)?;
-    let mut files = Vec::new();
+    let mut files = FileList::default();
     let mut path = String::new();
     folder(root, &mut path, &mut files, warnings)?;
-    Ok(files)
+    Ok(files.files)
 }
 
 /// Reads one folder. It calls itself only as deep as the bencode check let through (64 levels).
 fn folder(
     entries: &[Entry<'_>],
     path: &mut String,
-    files: &mut Vec<File>,
+    files: &mut FileList,
     warnings: &mut Warnings,
 ) -> Result<(), MetainfoError> {
     let form = MetainfoError::Form { key: "file tree", expected: "made of dictionaries" };
@@ -194,7 +213,7 @@ fn folder(
         append(path, &element(entry.key, before == 0, warnings)?)?;
         match below {
             [leaf] if leaf.key.is_empty() => {
-                files.push(v2_file(path.as_str().into(), &leaf.value, warnings)?);
+                files.push(v2_file(path.as_str().into(), &leaf.value, warnings)?)?;
             }
             _ => folder(below, path, files, warnings)?,
         }
@@ -232,42 +251,42 @@ pub(super) fn total(files: &[File]) -> Result<u64, MetainfoError> {
 /// Refuses two files of one path and files that are also folders; warns of paths that are one
 /// where case does not count. Padding is never written and so cannot be in the way.
 pub(super) fn check_paths(files: &[File], warnings: &mut Warnings) -> Result<(), MetainfoError> {
-    let real = || files.iter().filter(|f| !f.attr.pad);
-    // With the lowest character as separator, whatever a path is the folder of follows it at once.
-    let key = |path: &str| path.replace('/', "\0");
-    let mut keys: Vec<String> = real().map(|f| key(&f.path)).collect();
-    keys.sort_unstable();
-    if let Some((a, b, kind)) = clashes(&keys).next() {
-        let (path, inner) = (shown(a), shown(b));
-        return Err(match kind {
-            Ordering::Equal => MetainfoError::DuplicatePath { path },
-            _ => MetainfoError::PathOverlap { path, inner },
-        });
+    let mut paths: Vec<&str> =
+        files.iter().filter(|f| !f.attr.pad).map(|f| f.path.as_ref()).collect();
+    // Element by element, whatever a path is the folder of follows it at once.
+    paths.sort_unstable_by(|a, b| a.split('/').cmp(b.split('/')));
+    for pair in paths.windows(2) {
+        let [a, b] = pair else { continue };
+        match b.strip_prefix(a) {
+            Some("") => return Err(MetainfoError::DuplicatePath { path: cut(a) }),
+            Some(rest) if rest.starts_with('/') => {
+                return Err(MetainfoError::PathOverlap { path: cut(a), inner: cut(b) });
+            }
+            _ => {}
+        }
     }
-    for key in &mut keys {
-        *key = key.to_lowercase();
-    }
-    keys.sort_unstable();
-    for (a, b, _) in clashes(&keys).take(limits::METAINFO_WARNINGS_MAX) {
-        warnings.add(Warning::CaseOnly { a: shown(a), b: shown(b) });
-    }
+    warn_of_case(&paths, warnings);
     Ok(())
 }
 
-fn shown(key: &str) -> String {
-    cut(&key.replace('\0', "/"))
-}
-
-/// Sorted neighbours that are equal (`Equal`) or of which one is the other's folder (`Less`).
-fn clashes(keys: &[String]) -> impl Iterator<Item = (&str, &str, Ordering)> {
-    keys.windows(2).filter_map(|pair| {
-        let [a, b] = pair else { return None };
-        match b.strip_prefix(a.as_str())? {
-            "" => Some((a.as_str(), b.as_str(), Ordering::Equal)),
-            rest if rest.starts_with('\0') => Some((a.as_str(), b.as_str(), Ordering::Less)),
-            _ => None,
+/// Finds equal names by a short hash first: names in lower case, all at once, would take as much
+/// room as the file itself.
+fn warn_of_case(paths: &[&str], warnings: &mut Warnings) {
+    let lower = |path: &str| path.to_lowercase();
+    let hash = |path: &str| {
+        // FNV-1a. A collision costs a warning at most.
+        let step = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+        lower(path).bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    };
+    let mut hashed: Vec<(u64, &str)> = paths.iter().map(|path| (hash(path), *path)).collect();
+    hashed.sort_unstable();
+    let same =
+        |pair: &&[(u64, &str)]| matches!(pair, [(m, a), (n, b)] if m == n && lower(a) == lower(b));
+    for pair in hashed.windows(2).filter(same).take(limits::METAINFO_WARNINGS_MAX) {
+        if let [(_, a), (_, b)] = pair {
+            warnings.add(Warning::CaseOnly { a: cut(a), b: cut(b) });
         }
-    })
+    }
 }
 
 /// Checks that the v1 list says the same as the v2 tree, and takes over its roots.

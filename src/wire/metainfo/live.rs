@@ -2,7 +2,7 @@
 
 use ed25519_dalek::VerifyingKey;
 
-use super::MetainfoError;
+use super::{Metainfo, MetainfoError};
 use crate::wire::bencode::{DictEncoder, Encoder, Value};
 use crate::wire::limits;
 
@@ -150,6 +150,25 @@ pub struct LiveTorrent {
 }
 
 impl LiveTorrent {
+    /// What writes `meta` again; `None` if it is no live torrent. Its `info` comes out as the same
+    /// bytes unless it is [`LiveInfo::extended`].
+    #[must_use]
+    pub fn from_metainfo(meta: &Metainfo) -> Option<Self> {
+        let live = meta.info.live()?;
+        Some(Self {
+            name: meta.info.name.clone(),
+            piece_length: meta.info.piece_length,
+            private: meta.info.private,
+            public_key: live.public_key,
+            window_s: live.window_s,
+            media: live.media.clone(),
+            bitrate: live.bitrate,
+            tiers: meta.tiers.clone(),
+            origins: meta.web_seeds.clone(),
+            created_by: meta.created_by.clone(),
+        })
+    }
+
     /// The `info` dictionary: the bytes that the info-hash is taken over.
     #[must_use]
     pub fn encode_info(&self) -> Vec<u8> {
