@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod stream;
+pub(crate) mod swarm;
 pub(crate) mod torrent;
 pub(crate) mod tracker;
 
