@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use support::announce::Count;
 use support::client::{self, Client};
-use support::swarm::Swarm;
+use support::swarm::{Plan, Swarm};
 use support::tracker::{Kind, Tracker};
 use support::{swarm_slot, wait_for};
+
+/// The stream's rate in bit/s.
+const RATE: u64 = 2_000_000;
 
 /// How long a tracker may take to hear of somebody.
 const LISTED_LIMIT: Duration = Duration::from_secs(10);
@@ -35,7 +38,8 @@ fn coordinates_a_live_swarm(kind: Kind, over: Over) {
     let urls: Vec<String> = url.into_iter().collect();
     assert_eq!(urls.len(), 1, "the tracker speaks this protocol");
     let namespace = tracker.namespace.as_ref();
-    let mut swarm = Swarm::start(&urls, namespace, 30, |live| tracker.allow(live.info_hash));
+    let plan = Plan { trackers: &urls, namespace, rate: RATE, seconds: 30, keep: true };
+    let mut swarm = Swarm::start(plan, |live| tracker.allow(live.info_hash));
     let info_hash = swarm.live.info_hash;
     wait_for("broadcaster at the tracker", LISTED_LIMIT, || {
         tracker.peers(info_hash).ok().filter(|peers| peers.len() == 1)
@@ -110,7 +114,9 @@ fn qbittorrents_tracker_coordinates_a_live_swarm() {
 fn refuses_and_the_swarm_plays_on(kind: client::Kind) {
     let _slot = swarm_slot();
     let tracker = Tracker::start(Kind::BittorrentTracker);
-    let mut swarm = Swarm::start(&tracker.urls(), None, 25, |_| ());
+    let trackers = &tracker.urls();
+    let plan = Plan { trackers, namespace: None, rate: RATE, seconds: 25, keep: true };
+    let mut swarm = Swarm::start(plan, |_| ());
     swarm.join_many(2);
     wait_for("three peers at the tracker", LISTED_LIMIT, || {
         tracker.peers(swarm.live.info_hash).ok().filter(|peers| peers.len() == 3)

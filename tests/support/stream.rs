@@ -52,10 +52,15 @@ impl FakeTs {
         out
     }
 
-    /// All frames of the first `seconds`.
-    pub(crate) fn seconds(rate: u64, seconds: u32) -> Vec<u8> {
+    /// The frames of the first `seconds`.
+    pub(crate) fn frames(rate: u64, seconds: u32) -> impl Iterator<Item = Vec<u8>> + Send {
         let mut stream = Self::new(rate);
-        (0..seconds * FRAMES_PER_S).flat_map(|_| stream.frame()).collect()
+        (0..seconds * FRAMES_PER_S).map(move |_| stream.frame())
+    }
+
+    /// All of the first `seconds`.
+    pub(crate) fn seconds(rate: u64, seconds: u32) -> Vec<u8> {
+        Self::frames(rate, seconds).flatten().collect()
     }
 
     fn header(&mut self, counter: usize, pid: u16, start: bool, adaptation: bool) -> [u8; 4] {
@@ -136,22 +141,20 @@ fn crc32_mpeg(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Writes `stream` to `input` at `rate` bit/s on a thread of its own, then closes it. A reader
-/// that goes away ends it early.
+/// Writes `frames` to `input` as an encoder does, one each 40 ms, on a thread of its own, then
+/// closes it. A reader that goes away ends it early.
 pub(crate) fn feed(
-    stream: Vec<u8>,
-    rate: u64,
+    frames: impl Iterator<Item = Vec<u8>> + Send + 'static,
     mut input: impl Write + Send + 'static,
 ) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let start = Instant::now();
-        let step = Duration::from_millis(20);
-        let chunk = (rate / 8 / 50).max(1);
-        for (part, n) in stream.chunks(chunk as usize).zip(1..) {
-            if input.write_all(part).and_then(|()| input.flush()).is_err() {
+        let frame_time = Duration::from_secs(1) / FRAMES_PER_S;
+        for (frame, n) in frames.zip(1..) {
+            if input.write_all(&frame).and_then(|()| input.flush()).is_err() {
                 return;
             }
-            std::thread::sleep((step * n).saturating_sub(start.elapsed()));
+            std::thread::sleep((frame_time * n).saturating_sub(start.elapsed()));
         }
     })
 }

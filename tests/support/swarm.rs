@@ -9,71 +9,70 @@ use super::namespace::Namespace;
 use super::process::Process;
 use super::stream::{self, FakeTs, contiguous_part};
 
-/// The stream's rate in bit/s.
-pub(crate) const RATE: u64 = 2_000_000;
-
 /// How long after the stream's end everybody may take to finish.
 const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// What swarm to make.
+pub(crate) struct Plan<'a> {
+    /// The announce URLs that the torrent names.
+    pub(crate) trackers: &'a [String],
+    /// Where all of its processes run; none is this machine's own network.
+    pub(crate) namespace: Option<&'a Namespace>,
+    /// The stream's rate in bit/s. The broadcaster may send twice that and a tenth more.
+    pub(crate) rate: u64,
+    /// How long the stream is.
+    pub(crate) seconds: u32,
+    /// Whether viewers write what they get to files that can be looked at afterwards.
+    pub(crate) keep: bool,
+}
 
 /// A broadcaster that is being fed, and its viewers.
 pub(crate) struct Swarm<'a> {
     /// The torrent.
     pub(crate) live: Live,
-    /// What goes into the broadcaster.
-    pub(crate) stream: Vec<u8>,
-    /// The viewers, in the order in which they joined.
-    pub(crate) viewers: Vec<Viewer>,
-    namespace: Option<&'a Namespace>,
+    plan: Plan<'a>,
     broadcaster: Process,
+    viewers: Vec<Process>,
     feeder: JoinHandle<()>,
     dir: tempfile::TempDir,
 }
 
-/// A viewer that writes to a file.
-pub(crate) struct Viewer {
-    process: Process,
-    output: PathBuf,
-    report: PathBuf,
-}
-
 impl<'a> Swarm<'a> {
-    /// Starts to broadcast `seconds` of a made-up stream, uploading at most about two copies.
-    /// `before` is told the torrent before anybody uses it.
+    /// Makes a torrent, tells `before` of it before anybody uses it, and begins to broadcast a
+    /// made-up stream.
     ///
     /// # Panics
     /// If the torrent cannot be made or the broadcaster not started.
     #[track_caller]
-    pub(crate) fn start(
-        trackers: &[String],
-        namespace: Option<&'a Namespace>,
-        seconds: u32,
-        before: impl FnOnce(&Live),
-    ) -> Self {
+    pub(crate) fn start(plan: Plan<'a>, before: impl FnOnce(&Live)) -> Self {
         let dir = super::temp_dir();
-        let live = btlive::create(dir.path(), trackers);
+        let live = btlive::create(dir.path(), plan.trackers);
         before(&live);
-        let stream = FakeTs::seconds(RATE, seconds);
-        let mut broadcaster = member(namespace, dir.path(), "broadcaster")
-            .args(["--upload-limit", "4.4M", "--input", "-", "--on-eof", "end"])
-            .args(["--key", &live.key])
-            .with_stdin();
-        broadcaster = broadcaster.arg(&live.torrent);
-        let mut broadcaster = broadcaster.spawn();
-        let feeder = stream::feed(stream.clone(), RATE, broadcaster.take_stdin());
-        Self { live, stream, viewers: Vec::new(), namespace, broadcaster, feeder, dir }
+        let upload_limit = (plan.rate * 22 / 10).to_string();
+        let mut broadcaster = member(plan.namespace, dir.path(), "broadcaster")
+            .args(["--upload-limit", &upload_limit, "--input", "-", "--on-eof", "end"])
+            .args(["--key", &live.key, &live.torrent])
+            .with_stdin()
+            .spawn();
+        let frames = FakeTs::frames(plan.rate, plan.seconds);
+        let feeder = stream::feed(frames, broadcaster.take_stdin());
+        Self { live, plan, broadcaster, viewers: Vec::new(), feeder, dir }
     }
 
     /// Lets a viewer join that is given `source`: the torrent's path or a magnet link.
     pub(crate) fn join(&mut self, source: &str) {
-        let name = format!("viewer{}", self.viewers.len() + 1);
-        let output = self.dir.path().join(format!("{name}.ts"));
-        let process = member(self.namespace, self.dir.path(), &name)
+        let name = viewer_name(self.viewers.len());
+        let output = if self.plan.keep {
+            output_path(self.dir.path(), &name)
+        } else {
+            PathBuf::from("/dev/null")
+        };
+        let viewer = member(self.plan.namespace, self.dir.path(), &name)
             .arg("--output")
-            .arg(&output)
+            .arg(output)
             .arg(source)
             .spawn();
-        let report = report_path(self.dir.path(), &name);
-        self.viewers.push(Viewer { process, output, report });
+        self.viewers.push(viewer);
     }
 
     /// Lets viewers join by the torrent and by the magnet link, in turn.
@@ -89,8 +88,7 @@ impl<'a> Swarm<'a> {
     /// Fails if anybody has ended.
     #[track_caller]
     pub(crate) fn assert_all_run(&mut self) {
-        let viewers = self.viewers.iter_mut().map(|viewer| &mut viewer.process);
-        for process in viewers.chain([&mut self.broadcaster]) {
+        for process in self.viewers.iter_mut().chain([&mut self.broadcaster]) {
             let status = process.status();
             assert!(status.is_none(), "ended early ({status:?}): {}", process.last_words());
         }
@@ -102,19 +100,32 @@ impl<'a> Swarm<'a> {
     /// If one does not end with code 0.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Finished {
-        let limit = Duration::from_secs(self.stream.len() as u64 * 8 / RATE) + END_LIMIT;
-        let viewers = self.viewers.iter_mut().map(|viewer| &mut viewer.process);
-        for process in viewers.chain([&mut self.broadcaster]) {
+        let limit = Duration::from_secs(self.plan.seconds.into()) + END_LIMIT;
+        for process in self.viewers.iter_mut().chain([&mut self.broadcaster]) {
             let status = process.wait(limit);
             assert_eq!(status.code(), Some(0), "{status}: {}", process.last_words());
         }
         self.feeder.join().expect("the feeder does not panic");
-        let viewed = self.viewers.iter().map(|viewer| {
-            let output = std::fs::read(&viewer.output).unwrap_or_default();
-            Viewed { output, report: btlive::report(&viewer.report) }
+        let dir = self.dir.path();
+        let viewed = (0..self.viewers.len()).map(viewer_name).map(|name| Viewed {
+            output: std::fs::read(output_path(dir, &name)).unwrap_or_default(),
+            report: btlive::report(&report_path(dir, &name)),
         });
-        Finished { viewers: viewed.collect(), stream: self.stream }
+        Finished {
+            viewers: viewed.collect(),
+            broadcaster: btlive::report(&report_path(dir, "broadcaster")),
+            rate: self.plan.rate,
+            seconds: self.plan.seconds,
+        }
     }
+}
+
+fn viewer_name(number: usize) -> String {
+    format!("viewer{}", number + 1)
+}
+
+fn output_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.ts"))
 }
 
 fn report_path(dir: &Path, name: &str) -> PathBuf {
@@ -135,15 +146,17 @@ fn member(namespace: Option<&Namespace>, dir: &Path, name: &str) -> super::proce
 
 /// What is left of a swarm.
 pub(crate) struct Finished {
-    /// What went into the broadcaster.
-    pub(crate) stream: Vec<u8>,
     /// The viewers, in the order in which they joined.
     pub(crate) viewers: Vec<Viewed>,
+    /// The broadcaster's last status document.
+    pub(crate) broadcaster: serde_json::Value,
+    rate: u64,
+    seconds: u32,
 }
 
 /// What is left of a viewer.
 pub(crate) struct Viewed {
-    /// What it wrote.
+    /// What it wrote, if that was kept.
     pub(crate) output: Vec<u8>,
     /// Its last status document.
     pub(crate) report: serde_json::Value,
@@ -154,7 +167,7 @@ impl Finished {
     /// each began, as a fraction of the stream.
     #[track_caller]
     pub(crate) fn assert_contiguous_to_the_end(&self) -> Vec<f64> {
-        let whole = &self.stream;
+        let whole = &FakeTs::seconds(self.rate, self.seconds);
         let begin = |(viewer, n): (&Viewed, usize)| {
             let told = &viewer.report;
             let at = contiguous_part(whole, &viewer.output)
