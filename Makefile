@@ -19,9 +19,8 @@ test: ## all tests; installs what they need (on Debian, as root)
 fuzz-smoke: ## every fuzz target for FUZZ_SECONDS=20
 	tests/tools/fuzz-smoke.sh
 
-bench: ## micro-benchmarks, then whole swarms on loopback
-	cargo bench --locked --benches
-	tests/bench/swarm.sh
+bench: ## micro-benchmarks, then whole swarms, whose figures go to docs/performance.md
+	cargo bench --locked
 
 SEEDS ?= 20
 sim: ## the simulator over SEEDS=20 seeds
@@ -30,7 +29,7 @@ sim: ## the simulator over SEEDS=20 seeds
 soak: ## the long way: 500 seeds, ten minutes of each fuzz target, an hour of one swarm
 	tests/tools/sim.sh 500
 	FUZZ_SECONDS=600 tests/tools/fuzz-smoke.sh
-	SWARM_SECONDS=3600 SWARM_CELLS=20 tests/bench/swarm.sh
+	SWARM_SECONDS=3600 SWARM_VIEWERS=20 cargo bench --locked --bench swarm
 
 demo: ## a live stream on this machine, with a page to look at
 	cargo run --locked --quiet -- demo

@@ -373,7 +373,8 @@ mod tests {
         ) {
             let v4 = v4.iter().map(|(ip, port)| SocketAddr::new(Ipv4Addr::from(*ip).into(), *port));
             let v6 = v6.iter().map(|(ip, port)| SocketAddr::new(Ipv6Addr::from(*ip).into(), *port));
-            let pex = Pex { added: v4.clone().chain(v6.clone()).collect(), dropped: v4.chain(v6).collect() };
+            let added = v4.clone().chain(v6.clone()).collect();
+            let pex = Pex { added, dropped: v4.chain(v6).collect() };
             prop_assert_eq!(Pex::parse(&pex.encode()), Ok(pex));
         }
 

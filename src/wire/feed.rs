@@ -372,7 +372,10 @@ mod tests {
         #[test]
         fn an_entry_reads_back_as_it_was_written(
             len in 1u32..=PIECE_LEN_MAX,
-            ext in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..60)), 0..6),
+            ext in prop::collection::vec(
+                (any::<u16>(), prop::collection::vec(any::<u8>(), 0..60)),
+                0..6,
+            ),
         ) {
             let entry = entry(len, Flags::RANDOM_ACCESS, &ext);
             let bytes = entry.encode();

@@ -74,10 +74,11 @@ stage "install Debian packages" tests/tools/install.sh packages
 start_builder
 stage "build" cargo test --locked --no-run
 # shellcheck disable=SC2046 # one word per flag is meant
-stage "unit and light tests" cargo test --locked --quiet --lib --bins $(test_flags light)
+stage "unit and light tests" \
+    cargo test --locked --quiet --no-fail-fast --lib --bins $(test_flags light)
 stage "documentation tests" cargo test --locked --quiet --doc
 stage "wait for outside programs" wait_for_builder
 # They mostly wait, so there are more of them at once than cores; heavy ones queue in the binary.
 # shellcheck disable=SC2046
 RUST_TEST_THREADS=16 stage "trackers, clients, swarms" \
-    cargo test --locked --quiet $(test_flags interop)
+    cargo test --locked --quiet --no-fail-fast $(test_flags interop)

@@ -151,12 +151,12 @@ pub enum Form {
 impl Answer {
     /// Reads the body of a reply to an announce. Keys may come in any order, values of a wrong
     /// type count as absent, peers named by host name are left out: a list of strangers must not
-    /// make us look up names.
+    /// make us look up names. Blanks after the body are no fault: aquatic ends it with a line end.
     ///
     /// # Errors
     /// The body is no tracker's reply.
     pub fn parse(raw: &[u8]) -> Result<Self, ReplyFault> {
-        let root = Value::parse(raw, Mode::Lenient, &Limits::MESSAGE)?;
+        let root = Value::parse(raw.trim_ascii_end(), Mode::Lenient, &Limits::MESSAGE)?;
         if let Some(refusal) = read_refusal(&root) {
             return Ok(Self::Refused(refusal));
         }
@@ -196,7 +196,7 @@ impl ScrapeAnswer {
     /// # Errors
     /// The body is no tracker's reply.
     pub fn parse(raw: &[u8]) -> Result<Self, ReplyFault> {
-        let root = Value::parse(raw, Mode::Lenient, &Limits::MESSAGE)?;
+        let root = Value::parse(raw.trim_ascii_end(), Mode::Lenient, &Limits::MESSAGE)?;
         if let Some(refusal) = read_refusal(&root) {
             return Ok(Self::Refused(refusal));
         }
@@ -470,6 +470,13 @@ mod tests {
         let reply = reply(raw);
         assert_eq!(addrs(&reply), ["127.0.0.1:6881"]);
         assert_eq!((reply.seeders, reply.leechers, reply.external_ip), (None, None, None));
+    }
+
+    #[test]
+    fn a_line_end_after_the_body_is_ignored() {
+        assert_eq!(reply(b"d8:intervali120e5:peers0:e\r\n").interval_s, Some(120));
+        let scrape = ScrapeAnswer::parse(b"d5:filesdee\r\n");
+        assert_eq!(scrape, Ok(ScrapeAnswer::Swarms(BTreeMap::new())));
     }
 
     #[test]
