@@ -5,6 +5,7 @@
 //! to the picture, [`pes`] reads their time stamps. [`cut`] uses all three to mark where a piece
 //! may begin, [`pace`] to play a file at the speed it was made for, [`relabel`] to loop it.
 
+pub mod clip;
 pub mod cut;
 pub mod pace;
 pub mod pes;
