@@ -159,7 +159,6 @@ impl Site {
 }
 
 /// The routes for `streams`.
-#[must_use]
 pub fn router(streams: Vec<Published>, settings: Settings) -> Router {
     let clients = Arc::new(Semaphore::new(settings.clients_max.min(Semaphore::MAX_PERMITS)));
     let site = Site { streams: Arc::new(streams), settings, clients };
@@ -231,7 +230,7 @@ fn named<'a>(site: &'a Site, file: &str) -> Option<&'a Published> {
 
 async fn play_head(State(site): State<Site>, Path(file): Path<String>) -> Response {
     match named(&site, &file) {
-        Some(stream) => stream_response(stream, Body::empty()),
+        Some(stream) => stream_response(stream, Body::new(Unsized)),
         None => refusal(StatusCode::NOT_FOUND, "unknown_stream"),
     }
 }
@@ -268,6 +267,21 @@ async fn first_piece(source: &dyn StreamSource) -> Result<(ReaderHandle, Deliver
             Some(piece) => return Ok((reader, piece)),
             None => return Err(failed("stopped")),
         }
+    }
+}
+
+/// A body of unknown length, for answers that have only a head: a length of 0 would be a lie.
+struct Unsized;
+
+impl HttpBody for Unsized {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
     }
 }
 
@@ -598,6 +612,7 @@ mod tests {
         let answer = server.answer("HEAD", &path(), "").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         assert!(answer.contains("content-type: video/mp2t"), "{answer}");
+        assert!(!answer.contains("content-length"), "{answer}");
         assert!(server.readers.try_recv().is_err());
     }
 
