@@ -36,7 +36,7 @@ pub struct Head {
     pub pts: Option<Stamp>,
     /// When it is decoded, if that is another moment.
     pub dts: Option<Stamp>,
-    /// Bytes of the head.
+    /// Bytes of the head; it may reach beyond the packet in which it begins.
     pub len: usize,
 }
 
@@ -46,18 +46,19 @@ pub(super) const PTS_AT: usize = 9;
 pub(super) const DTS_AT: usize = 14;
 
 impl Head {
-    /// Reads the head at the start of a payload; `None` if there is none, or it is cut off.
+    /// Reads the head at the start of a payload; `None` if there is none, or a time stamp is cut
+    /// off.
     #[must_use]
     pub fn read(payload: &[u8]) -> Option<Self> {
         let &[0, 0, 1, stream_id, _, _, marker, flags, len, ..] = payload else { return None };
         if !has_stamps(stream_id) || marker & 0xC0 != 0x80 {
             return None;
         }
-        let head = payload.get(..9 + usize::from(len))?;
-        let stamp = |at: usize| head.get(at..)?.first_chunk().map(read_stamp);
-        let pts = (flags & 0x80 != 0).then(|| stamp(PTS_AT)).flatten();
-        let dts = (flags & 0xC0 == 0xC0).then(|| stamp(DTS_AT)).flatten();
-        Some(Self { stream_id, pts, dts, len: head.len() })
+        let stamp = |at: usize| payload.get(at..)?.first_chunk().map(read_stamp);
+        let (has_pts, has_dts) = (flags & 0x80 != 0, flags & 0xC0 == 0xC0);
+        let pts = if has_pts { Some(stamp(PTS_AT)?) } else { None };
+        let dts = if has_dts { Some(stamp(DTS_AT)?) } else { None };
+        Some(Self { stream_id, pts, dts, len: 9 + usize::from(len) })
     }
 
     /// When it is decoded.
@@ -178,7 +179,7 @@ mod tests {
         #[test]
         fn any_payload_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(head) = Head::read(&bytes) {
-                prop_assert!(head.len <= bytes.len());
+                prop_assert!(head.decoded().is_none_or(|s| s.0 < Stamp::WRAP));
             }
             let _ = starts_decoding(Coding::H264, &bytes);
         }
