@@ -70,8 +70,6 @@ pub enum In {
         /// When to give up.
         until: Time,
     },
-    /// Nobody waits for this exchange any more.
-    Cancel(ExchangeId),
     /// A datagram arrived.
     Datagram {
         /// From where.
@@ -274,9 +272,6 @@ impl Machine for UdpTrackers {
         match input {
             In::Tick => {}
             In::Ask { id, to, query, until } => self.ask(now.mono, id, to, query, until),
-            In::Cancel(id) => {
-                self.exchanges.remove(&id);
-            }
             In::Datagram { from, data } => self.receive(now.mono, from, &data),
         }
         self.tick(now.mono);

@@ -1,1 +1,9 @@
-//! (module doc)
+//! The drivers: the only layer below the commands that opens sockets, reads clocks and draws
+//! seeds. A driver owns a machine, moves bytes for it and obeys its deadline.
+
+pub mod announcer;
+pub mod clock;
+pub mod resolve;
+pub mod tracker_http;
+pub mod tracker_udp;
+pub mod trackers;
