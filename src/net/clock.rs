@@ -44,3 +44,14 @@ impl Clock {
 pub fn seed() -> u64 {
     getrandom::u64().expect("the operating system gives random numbers")
 }
+
+/// A secret key from the operating system.
+///
+/// # Panics
+/// As [`seed`].
+#[must_use]
+pub fn secret() -> [u8; 32] {
+    let mut out = [0u8; 32];
+    getrandom::fill(&mut out).expect("the operating system gives random numbers");
+    out
+}

@@ -5,5 +5,6 @@ pub mod announcer;
 pub mod clock;
 pub mod resolve;
 pub mod tracker_http;
+pub mod tracker_server;
 pub mod tracker_udp;
 pub mod trackers;
