@@ -117,7 +117,8 @@ impl Task {
             tokio::select! {
                 changed = counts.changed(), if !stopping => match changed {
                     Ok(()) => {
-                        let Counts { live_peers, uploaded, downloaded } = *counts.borrow_and_update();
+                        let now = *counts.borrow_and_update();
+                        let Counts { live_peers, uploaded, downloaded } = now;
                         self.feed(In::Swarm { live_peers, uploaded, downloaded });
                     }
                     Err(_) => {
