@@ -21,6 +21,12 @@ pub enum Command {
     Create(super::create::Args),
     /// Explains a torrent file, a magnet link or a key file.
     Inspect(super::inspect::Args),
+    /// Announces once to one tracker and shows exactly what it said.
+    Announce(super::announce::Args),
+    /// Asks one tracker what it counts.
+    Scrape(super::scrape::Args),
+    /// Runs a small tracker for a LAN, a demo or a test; not one for the public.
+    Tracker(super::tracker::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -31,6 +37,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Create(args) => super::create::run(args),
         Command::Inspect(args) => super::inspect::run(args),
+        Command::Announce(args) => super::announce::run(args),
+        Command::Scrape(args) => super::scrape::run(args),
+        Command::Tracker(args) => super::tracker::run(args),
     }
 }
 

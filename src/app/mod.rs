@@ -1,6 +1,7 @@
 //! What a person starts: the commands, their outputs, their status. One file a command, each with
 //! its `Args` and its `run`; `cli` lists them, `exit` says how they may end.
 
+pub mod announce;
 pub mod args;
 pub mod cli;
 pub mod create;
@@ -8,3 +9,5 @@ pub mod exit;
 pub mod file;
 pub mod inspect;
 pub mod keyfile;
+pub mod scrape;
+pub mod tracker;

@@ -21,10 +21,8 @@ pub fn one_line(text: &str, chars_max: usize) -> String {
 /// Characters that reorder or hide text on a terminal (Unicode bidirectional controls and
 /// zero-width characters).
 fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
-    )
+    let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}');
+    reorders || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

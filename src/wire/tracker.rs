@@ -248,4 +248,107 @@ mod tests {
             assert_eq!(words(text.as_bytes()), text);
         }
     }
+
+    /// The rows of a vector file (`specs/tracker.md`, section Vectors).
+    fn vectors(name: &str) -> Vec<serde_json::Value> {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let path = format!("{root}/specs/vectors/tracker/{name}");
+        let text = std::fs::read_to_string(&path).expect("a vector file");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    fn raw(row: &serde_json::Value, key: &str) -> Option<Vec<u8>> {
+        let text = row[key].as_str()?;
+        let mut out = vec![0; text.len() / 2];
+        assert!(crate::units::hex_into(text, &mut out), "{}", row["name"]);
+        Some(out)
+    }
+
+    /// `peers` of a row as the reply should have them.
+    fn peers(row: &serde_json::Value) -> Vec<String> {
+        let texts = row["peers"].as_array().into_iter().flatten();
+        texts.filter_map(|text| text.as_str()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn http_replies_read_as_their_vectors_say() {
+        for row in vectors("http.json") {
+            let name = &row["name"];
+            let answer = http::Answer::parse(&raw(&row, "hex").expect("hex"));
+            match answer {
+                Ok(http::Answer::Reply(reply)) => check_reply(name, &row["reply"], &reply),
+                Ok(http::Answer::Refused(refusal)) => {
+                    let expected = &row["refused"];
+                    assert_eq!(expected["reason"], refusal.reason.as_str(), "{name}");
+                    match refusal.retry {
+                        None => assert!(expected["retry"].is_null(), "{name}"),
+                        Some(Retry::Never) => assert_eq!(expected["retry"], "never", "{name}"),
+                        Some(Retry::Minutes(n)) => assert_eq!(expected["retry"], n, "{name}"),
+                    }
+                }
+                Err(fault) => assert_eq!(row["invalid"], true, "{name}: {fault}"),
+            }
+        }
+    }
+
+    fn check_reply(name: &serde_json::Value, expected: &serde_json::Value, reply: &Reply) {
+        let got = serde_json::json!({
+            "interval": reply.interval_s,
+            "min_interval": reply.interval_min_s,
+            "seeders": reply.seeders,
+            "leechers": reply.leechers,
+            "external_ip": reply.external_ip.map(|ip| ip.to_string()),
+            "tracker_id": reply.tracker_id.as_deref().map(crate::units::hex),
+            "warning": reply.warning,
+        });
+        for (key, value) in got.as_object().expect("an object") {
+            assert_eq!(&expected[key], value, "{name}: {key}");
+        }
+        let addrs: Vec<String> = reply.peers.iter().map(|peer| peer.addr.to_string()).collect();
+        assert_eq!(peers(expected), addrs, "{name}");
+    }
+
+    #[test]
+    fn scrapes_read_as_their_vectors_say() {
+        for row in vectors("scrape.json") {
+            let name = &row["name"];
+            let answer = http::ScrapeAnswer::parse(&raw(&row, "hex").expect("hex"));
+            let Ok(http::ScrapeAnswer::Swarms(swarms)) = answer else { panic!("{name}") };
+            let hash = InfoHash::from_hex(row["hash"].as_str().expect("hash")).expect("hash");
+            let swarm = swarms.get(&hash).expect("the swarm");
+            let numbers = [swarm.seeders, swarm.completed, swarm.leechers];
+            assert_eq!(row["swarm"], serde_json::json!(numbers), "{name}");
+        }
+    }
+
+    #[test]
+    fn datagrams_read_as_their_vectors_say() {
+        for row in vectors("udp.json") {
+            let name = &row["name"];
+            if let Some(bytes) = raw(&row, "request") {
+                let request = udp::Request::parse(&bytes).expect("a request");
+                assert_eq!(request.encode(), bytes, "{name}");
+                if let udp::Request::Announce { url_data, .. } = request {
+                    assert_eq!(row["url_data"].as_str().map(str::as_bytes), Some(&url_data[..]));
+                }
+                continue;
+            }
+            for (key, family) in [("v4", Family::V4), ("v6", Family::V6)] {
+                let Some(bytes) = raw(&row, key) else { continue };
+                let response = udp::Response::parse(&bytes, family);
+                let kind = response.as_ref().ok().map(|response| match response {
+                    udp::Response::Connect { .. } => "connect",
+                    udp::Response::Announce { .. } => "announce",
+                    udp::Response::Unlisted { .. } => "unlisted",
+                    udp::Response::Scrape { .. } => "scrape",
+                    udp::Response::Error { .. } => "error",
+                });
+                assert_eq!(row["kind"].as_str(), kind, "{name}");
+                if let Ok(udp::Response::Announce { reply, .. }) = response {
+                    let addrs = reply.peers.iter().map(|peer| peer.addr.to_string());
+                    assert_eq!(peers(&row), addrs.collect::<Vec<_>>(), "{name}");
+                }
+            }
+        }
+    }
 }

@@ -326,6 +326,17 @@ impl Response {
         out
     }
 
+    /// The number of its action.
+    #[must_use]
+    pub fn action(&self) -> u32 {
+        match self {
+            Self::Connect { .. } => CONNECT,
+            Self::Announce { .. } | Self::Unlisted { .. } => ANNOUNCE,
+            Self::Scrape { .. } => SCRAPE,
+            Self::Error { .. } => ERROR,
+        }
+    }
+
     /// The transaction that it answers.
     #[must_use]
     pub fn transaction(&self) -> u32 {

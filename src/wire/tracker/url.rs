@@ -24,10 +24,12 @@ pub enum Scheme {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UrlFault {
     /// Longer than anything sensible.
-    #[error("tracker URL of {len} bytes, limit {max}", max = limits::TRACKER_URL_LEN_MAX)]
+    #[error("tracker URL of {len} bytes, limit {max}")]
     TooLong {
         /// Its length in bytes.
         len: usize,
+        /// The limit.
+        max: usize,
     },
     /// No URL at all.
     #[error("\"{url}\" is not a URL: {why}")]
@@ -85,8 +87,12 @@ impl TrackerUrl {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, UrlFault> {
-        if text.len() > limits::TRACKER_URL_LEN_MAX {
-            return Err(UrlFault::TooLong { len: text.len() });
+        Self::parse_with(text, limits::TRACKER_URL_LEN_MAX, true)
+    }
+
+    fn parse_with(text: &str, max: usize, bare: bool) -> Result<Self, UrlFault> {
+        if text.len() > max {
+            return Err(UrlFault::TooLong { len: text.len(), max });
         }
         let malformed = |why: &str| UrlFault::Malformed { url: text.into(), why: why.into() };
         let mut url = Url::parse(text.trim()).map_err(|e| malformed(&e.to_string()))?;
@@ -104,10 +110,18 @@ impl TrackerUrl {
         if port == Some(0) || (scheme == Scheme::Udp && port.is_none()) {
             return Err(UrlFault::Port);
         }
-        if let Some(argument) = announce_argument(&url) {
+        if let Some(argument) = announce_argument(&url).filter(|_| bare) {
             return Err(UrlFault::Argument { argument });
         }
         Ok(Self { scheme, url })
+    }
+
+    /// Checks where an HTTP tracker redirects to: announce arguments belong there.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_redirect(text: &str) -> Result<Self, UrlFault> {
+        Self::parse_with(text, 2 * limits::TRACKER_URL_LEN_MAX, false)
     }
 
     /// How it is spoken to.

@@ -1,0 +1,230 @@
+//! `btlive announce`: one announce to one tracker, shown as the tracker said it.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::args::Span;
+use super::cli::block_on;
+use super::exit::{Code, Failure, one_line};
+use crate::discovery::address::{AddressFault, Policy};
+use crate::discovery::fault::TrackerFault;
+use crate::net::clock::seed;
+use crate::net::trackers::TrackerClient;
+use crate::units::{InfoHash, PeerId, hex};
+use crate::wire::tracker::url::TrackerUrl;
+use crate::wire::tracker::{Announce, Event, Family, Reply};
+
+/// Arguments of `btlive announce`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The tracker: http://, https:// or udp://
+    pub url: String,
+    /// The swarm: 40 hexadecimal digits
+    #[arg(long, value_parser = info_hash)]
+    pub info_hash: InfoHash,
+    /// Why it is announced
+    #[arg(long, value_enum, default_value_t = EventArg::None)]
+    pub event: EventArg,
+    /// The port to announce
+    #[arg(long, default_value_t = 6881)]
+    pub port: u16,
+    /// Bytes still wanted; 0 announces a seed
+    #[arg(long, default_value_t = 1)]
+    pub left: u64,
+    /// Peers to ask for
+    #[arg(long, default_value_t = 50)]
+    pub numwant: u32,
+    /// How the tracker is reached
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// How a tracker is reached and its answer shown; common to `announce` and `scrape`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Reach {
+    /// Use IPv6 only (default: IPv4, and IPv6 if the tracker has no IPv4 address)
+    #[arg(long)]
+    pub ipv6: bool,
+    /// Permit trackers on private and loopback addresses
+    #[arg(long)]
+    pub allow_local: bool,
+    /// How long to wait for the tracker
+    #[arg(long, default_value = "15s")]
+    pub timeout: Span,
+    /// One JSON document per line on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The events of BEP 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EventArg {
+    /// A regular announce
+    None,
+    /// The first one
+    Started,
+    /// The last one
+    Stopped,
+    /// The download is complete
+    Completed,
+}
+
+impl From<EventArg> for Event {
+    fn from(event: EventArg) -> Self {
+        match event {
+            EventArg::None => Self::None,
+            EventArg::Started => Self::Started,
+            EventArg::Stopped => Self::Stopped,
+            EventArg::Completed => Self::Completed,
+        }
+    }
+}
+
+/// What is printed with `--json`.
+#[derive(Debug, Serialize)]
+struct Document {
+    url: String,
+    info_hash: String,
+    seeders: Option<u32>,
+    leechers: Option<u32>,
+    downloaded: Option<u32>,
+    interval: Option<u32>,
+    min_interval: Option<u32>,
+    peers: Vec<String>,
+    external_ip: Option<String>,
+    tracker_id: Option<String>,
+    warning: Option<String>,
+}
+
+/// Reads an info-hash from the command line.
+///
+/// # Errors
+/// One line that says what an info-hash looks like.
+pub fn info_hash(text: &str) -> Result<InfoHash, String> {
+    InfoHash::from_hex(text).ok_or_else(|| "an info-hash is 40 hexadecimal digits".to_owned())
+}
+
+impl Reach {
+    /// A client that waits as long as the user wants.
+    #[must_use]
+    pub fn client(&self) -> TrackerClient {
+        let Span(timeout) = self.timeout;
+        let timeout = timeout.max(Duration::from_millis(1));
+        let policy = Policy { allow_local: self.allow_local, ..Policy::default() };
+        TrackerClient::with_timeouts(policy, timeout, timeout)
+    }
+
+    /// The families to try, in order: the next one only if the tracker has no address in the one
+    /// before.
+    #[must_use]
+    pub fn families(&self) -> &'static [Family] {
+        if self.ipv6 { &[Family::V6] } else { &[Family::V4, Family::V6] }
+    }
+}
+
+/// Announces once and prints the answer.
+///
+/// # Errors
+/// Code 2 for a URL that is none to ask, 4 if the tracker does not answer or refuses.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let url = TrackerUrl::parse(&args.url).map_err(Failure::usage)?;
+    block_on(async move {
+        let reply = ask(&args, &url).await.map_err(|fault| failure(&fault))?;
+        if args.reach.json {
+            print_json(&args, &url, &reply);
+        } else {
+            print_text(&reply);
+        }
+        Ok(())
+    })
+}
+
+async fn ask(args: &Args, url: &TrackerUrl) -> Result<Reply, TrackerFault> {
+    let mut random = [0u8; 12];
+    crate::machine::Rng::new(seed()).fill(&mut random);
+    let announce = Announce {
+        info_hash: args.info_hash,
+        peer_id: PeerId::ours(random),
+        port: args.port,
+        uploaded: 0,
+        downloaded: 0,
+        left: args.left,
+        event: args.event.into(),
+        num_want: Some(args.numwant),
+        key: (seed() >> 32) as u32,
+    };
+    let client = args.reach.client();
+    let mut last = TrackerFault::NoAddress { family: Family::V4 };
+    for &family in args.reach.families() {
+        match client.announce(url, family, &announce, None).await {
+            Err(fault @ TrackerFault::NoAddress { .. }) => last = fault,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+/// How a command ends on `fault`.
+#[must_use]
+pub fn failure(fault: &TrackerFault) -> Failure {
+    let code = match fault {
+        TrackerFault::Url(_) | TrackerFault::Address(AddressFault::Local(_)) => Code::Usage,
+        _ => Code::Network,
+    };
+    Failure::new(code, fault)
+}
+
+fn print_json(args: &Args, url: &TrackerUrl, reply: &Reply) {
+    let document = Document {
+        url: url.to_string(),
+        info_hash: args.info_hash.to_string(),
+        seeders: reply.seeders,
+        leechers: reply.leechers,
+        downloaded: reply.downloaded,
+        interval: reply.interval_s,
+        min_interval: reply.interval_min_s,
+        peers: reply.peers.iter().map(|peer| peer.addr.to_string()).collect(),
+        external_ip: reply.external_ip.map(|ip| ip.to_string()),
+        tracker_id: reply.tracker_id.as_deref().map(hex),
+        warning: reply.warning.clone(),
+    };
+    print_line(&document);
+}
+
+/// Prints one JSON document; a reader that went away is no failure.
+pub fn print_line(document: &impl Serialize) {
+    use std::io::Write;
+    let line = serde_json::to_string(document).unwrap_or_default();
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+fn print_text(reply: &Reply) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let said = |number: Option<u32>| number.map_or("not said".to_owned(), |n| n.to_string());
+    let mut lines = vec![
+        format!("seeders       {}", said(reply.seeders)),
+        format!("leechers      {}", said(reply.leechers)),
+        format!("interval      {} s", said(reply.interval_s)),
+    ];
+    if let Some(minimum) = reply.interval_min_s {
+        lines.push(format!("min interval  {minimum} s"));
+    }
+    if let Some(downloaded) = reply.downloaded {
+        lines.push(format!("downloaded    {downloaded}"));
+    }
+    if let Some(ip) = reply.external_ip {
+        lines.push(format!("external ip   {ip}"));
+    }
+    if let Some(id) = &reply.tracker_id {
+        lines.push(format!("tracker id    {}", hex(id)));
+    }
+    if let Some(warning) = &reply.warning {
+        lines.push(format!("warning       {}", one_line(warning, 1000)));
+    }
+    lines.push(format!("peers         {}", reply.peers.len()));
+    lines.extend(reply.peers.iter().map(|peer| format!("  {}", peer.addr)));
+    let _ = writeln!(out, "{}", lines.join("\n"));
+}
