@@ -14,6 +14,7 @@
 //! | [`reference`] | how fast it could be |
 
 pub mod clip;
+mod link;
 pub mod queue;
 pub mod reference;
 mod share;
