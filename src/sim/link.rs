@@ -183,6 +183,11 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
+    /// A pipe at the start of a connection.
+    pub(super) fn new(latency_us: u32) -> Self {
+        Self { latency_us, ..Self::default() }
+    }
+
     /// Takes what a machine hands over; each parcel may be cut at a random place with probability
     /// `cut`.
     pub(super) fn hand_over(
