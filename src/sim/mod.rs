@@ -14,7 +14,7 @@
 //! | `share` | how a thousand viewers share one copy of a block |
 //! | [`clip`] | what the encoder puts out |
 //! | `tracker` | who is introduced to whom |
-//! | [`check`] | what must never happen |
+//! | [`check`], `spy` | what must never happen, to readers and on the wire |
 //! | `meter`, [`report`] | how fast and how well it went |
 //! | [`reference`] | how fast it could be |
 //! | `trace` | whether two runs were the same |
@@ -30,6 +30,7 @@ pub mod reference;
 pub mod report;
 pub mod scenario;
 mod share;
+mod spy;
 #[cfg(test)]
 mod toy;
 mod trace;

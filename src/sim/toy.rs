@@ -10,7 +10,9 @@ use super::node::{Birth, Maker, Node, Role};
 use crate::machine::{Machine, Rng};
 use crate::swarm::io::{Delivery, In, Out, Record};
 use crate::units::{BLOCK_LEN, BlockNo, Epoch, InfoHash, Link, Now, PeerId, PieceIndex, Seq, Time};
+use crate::wire::extended::Extension;
 use crate::wire::feed::{Entry, Flags, Head};
+use crate::wire::live::{HOPS_UNKNOWN, Live, Reason, Window};
 use crate::wire::message::{Handshake, Message, Request, Reserved};
 use crate::wire::tlv::Tlvs;
 
@@ -98,6 +100,21 @@ fn entry(index: u32, len: u32, flags: Flags) -> Bytes {
         previous: [0; 32],
     };
     Entry { head, hashes: vec![[0; 32]], ext: Tlvs::default(), signature: [0; 64] }.encode()
+}
+
+/// Says which epoch the numbers that follow are of.
+fn window() -> Message {
+    let window = Live::Window(Window {
+        epoch: EPOCH,
+        base: PieceIndex(0),
+        kept_ms: 60_000,
+        hops: HOPS_UNKNOWN,
+        reason: Reason::NONE,
+        bitmap: Bytes::new(),
+        ext: Tlvs::default(),
+    });
+    let id = Extension::Live(window.kind()).our_id();
+    Message::Extended { id, payload: window.encode() }
 }
 
 impl Toy {
@@ -232,6 +249,7 @@ impl Machine for Toy {
                 };
                 let head = handshake.encode();
                 self.outs.push_back(Out::Send { link, head, body: Bytes::new() });
+                self.tell(link, &window());
                 let held: Vec<u32> = self.pieces.keys().rev().take(8).copied().collect();
                 for index in held {
                     self.tell(link, &Message::Have(PieceIndex(index)));

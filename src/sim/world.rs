@@ -14,6 +14,7 @@ use super::queue::Queue;
 use super::reference::Reference;
 use super::report::{ClassReport, Report, Startup};
 use super::scenario::{Checks, Class, Kind, Scenario};
+use super::spy::Spy;
 use super::trace::Trace;
 use super::tracker::Registry;
 use super::wires::{Arrival, NodeId, Traffic, Weather, Wires, link_of};
@@ -113,6 +114,8 @@ pub struct World<M: Maker> {
     trace: Trace,
     readers: Readers,
     meter: Meter,
+    /// Reads along on the wire, with [`Checks::All`].
+    spy: Option<Spy>,
     /// Bytes sent before measuring began: by the source, by all.
     before: (Traffic, Traffic),
     /// Partitions in force, one bit an event.
@@ -162,6 +165,7 @@ impl<M: Maker> World<M> {
             clip,
             trace: Trace::new(),
             meter: Meter::new(measure_from, scenario.delay_ms * 1_000),
+            spy: (scenario.checks == Checks::All).then(Spy::default),
             before: Default::default(),
             partitions: 0,
             silent_until: Time::ZERO,
@@ -395,6 +399,13 @@ impl<M: Maker> World<M> {
             return;
         }
         let Some(mut machine) = slot.machine.take() else { return };
+        if let Some(spy) = &mut self.spy {
+            match &input {
+                In::Frame { link, frame } => spy.heard(*link, frame),
+                In::Down { link } => spy.gone(*link),
+                _ => {}
+            }
+        }
         let (what, place, amount) = digest(&input);
         self.trace.note(self.now, node, what, place, amount);
         let clocks = self.clocks(node);
@@ -490,6 +501,9 @@ impl<M: Maker> World<M> {
         if !self.owns(node, link) {
             return;
         }
+        if let Some(Err(what)) = self.spy.as_mut().map(|spy| spy.said(link, &head, &body)) {
+            self.fail(node, format!("{link}: {what}"));
+        }
         match self.slots[node as usize].manner {
             Manner::Polluter if !body.is_empty() => {
                 let mut forged = BytesMut::from(&body[..]);
@@ -519,6 +533,9 @@ impl<M: Maker> World<M> {
                     Ok(entry) => {
                         let head = &entry.head;
                         self.meter.publish(self.now, head.seq(), head.blocks(), head.len);
+                        if let Some(spy) = &mut self.spy {
+                            spy.published(head);
+                        }
                     }
                     Err(error) => self.fail(node, format!("published no valid entry: {error}")),
                 }
