@@ -138,7 +138,9 @@ impl Toy {
             self.verified.push_back((seq(index), 0));
             self.announce(&Message::Have(PieceIndex(index)));
         }
-        self.pieces.retain(|kept, _| *kept + KEPT > index);
+        while self.pieces.len() > KEPT as usize {
+            self.pieces.pop_first();
+        }
         self.read(now);
     }
 
@@ -183,14 +185,20 @@ impl Toy {
         }
     }
 
-    fn ask(&mut self, now: Time) {
-        let wanted: Vec<(u32, Link)> = self
-            .links
-            .iter()
-            .flat_map(|(link, haves)| haves.iter().map(|index| (*index, *link)))
-            .filter(|(index, _)| !self.pieces.contains_key(index))
-            .filter(|(index, _)| self.cursor.is_none_or(|cursor| *index >= cursor))
-            .collect();
+    /// Asks for everything that somebody has.
+    fn ask_all(&mut self, now: Time) {
+        let have = |link: Link, indices: &[u32]| {
+            let newest = indices.iter().rev().take(64);
+            newest.map(|index| (*index, link)).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = self.links.iter().flat_map(|(link, all)| have(*link, all)).collect();
+        self.ask(now, all);
+    }
+
+    fn ask(&mut self, now: Time, mut wanted: Vec<(u32, Link)>) {
+        wanted.retain(|(index, _)| {
+            self.cursor.is_none_or(|cursor| *index >= cursor) && !self.pieces.contains_key(index)
+        });
         for (index, link) in wanted {
             let asked = self.asked.get(&index);
             if asked.is_some_and(|(_, at)| now.since(*at) < ASK_AGAIN) || self.rng.chance(0.3) {
@@ -207,9 +215,11 @@ impl Toy {
             Message::Have(index) => {
                 let haves = self.links.entry(link).or_default();
                 haves.push(index.0);
-                haves.retain(|have| *have + KEPT > index.0);
+                if haves.len() > 2 * KEPT as usize {
+                    haves.drain(..KEPT as usize);
+                }
                 if !self.source {
-                    self.ask(now);
+                    self.ask(now, vec![(index.0, link)]);
                 }
             }
             Message::Request(request) => {
@@ -279,7 +289,7 @@ impl Machine for Toy {
                     self.asked.remove(&index);
                 }
                 self.read(now);
-                self.ask(now);
+                self.ask_all(now);
             }
             In::Stop => {
                 let links: Vec<Link> = self.links.keys().copied().collect();

@@ -35,6 +35,9 @@ const DIAL_TIMEOUT_US: u64 = 5_000_000;
 const TRACKER_HOP_US: u64 = 40_000;
 /// A node that leaves has this long for its last words.
 const LAST_WORDS_US: u64 = 500_000;
+/// Even who uploads nothing must be able to say so: an uplink carries at least this share of the
+/// bit rate, enough for control messages and hardly for a block.
+const CONTROL_SHARE: f64 = 0.03;
 /// Below this number of connections a node may ask the tracker early.
 const FEW_CONNS: usize = 4;
 /// Pieces that a reader is ready for at first, and below which it asks for as many again.
@@ -244,14 +247,15 @@ impl<M: Maker> World<M> {
         let skew_us = ((dice.unit() * 2.0 - 1.0) * self.scenario.clock_skew_s * 1e6) as i64;
         let bps = self.scenario.bitrate as f64;
         let down = self.scenario.network.download_times.map(|times| (times * bps / 8.0) as u64);
-        self.wires.add_port(Some(upload_bps / 8), down.filter(|_| viewer));
+        let up = (upload_bps as f64).max(bps * CONTROL_SHARE) as u64 / 8;
+        self.wires.add_port(Some(up), down.filter(|_| viewer));
         self.slots.push(Slot {
             machine: None,
             role,
             life: 0,
             born: at,
             manner,
-            upload_bps,
+            upload_bps: up * 8,
             dialable,
             skew_us: if viewer { skew_us } else { 0 },
             sides: 0,
@@ -483,6 +487,9 @@ impl<M: Maker> World<M> {
             Out::Send { link, head, body } => self.send(node, link, head, body),
             Out::Close { link } => {
                 if self.owns(node, link) {
+                    if let Some(spy) = &mut self.spy {
+                        spy.gone(link);
+                    }
                     self.wires.close(self.now, &mut self.queue, link);
                 }
             }
@@ -1073,8 +1080,8 @@ mod tests {
     use super::*;
 
     fn scenario(text: &str) -> Scenario {
-        let base = "viewers = 12\nbitrate = 1_000_000\nresource_index = 8.0\nsource_copies = 6.0\nwarm_up_s = 4\n\
-                    duration_s = 12\nchecks = \"all\"\n";
+        let base = "viewers = 12\nbitrate = 1_000_000\nresource_index = 8.0\n\
+                    source_copies = 6.0\nwarm_up_s = 4\nduration_s = 10\nchecks = \"all\"\n";
         Scenario::parse(&format!("{base}{text}")).expect("valid scenario")
     }
 
