@@ -16,14 +16,19 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 #[non_exhaustive]
-pub enum Command {}
+pub enum Command {
+    /// Play a scenario on a simulated network
+    Sim(super::sim::Args),
+}
 
 /// Runs the command that the arguments name.
 ///
 /// # Errors
 /// Whatever the command could not do, with its exit code.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    match cli.command {}
+    match cli.command {
+        Command::Sim(args) => super::sim::run(args),
+    }
 }
 
 /// Runs `future` on a runtime of this thread alone: one node, one owner, no locks.

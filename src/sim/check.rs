@@ -1,6 +1,6 @@
 //! What must hold after every step, however the network behaves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -43,12 +43,19 @@ pub(super) struct Readers {
     clip: Clip,
     /// Pieces found right, with their place in the stream.
     known: BTreeMap<Seq, (Option<u64>, Vec<Bytes>)>,
+    /// Pieces without content: they need not be delivered.
+    empty: BTreeSet<Seq>,
     by_age: VecDeque<Seq>,
 }
 
 impl Readers {
     pub(super) fn new(clip: Clip) -> Self {
-        Self { clip, known: BTreeMap::new(), by_age: VecDeque::new() }
+        Self { clip, known: BTreeMap::new(), empty: BTreeSet::new(), by_age: VecDeque::new() }
+    }
+
+    /// A piece without content was published.
+    pub(super) fn published_empty(&mut self, seq: Seq) {
+        self.empty.insert(seq);
     }
 
     /// Takes what a reader gets.
@@ -90,7 +97,10 @@ impl Readers {
             if seq <= last {
                 return Err(format!("piece {seq} was delivered behind {last}"));
             }
-            let next = reading.skipped_to.unwrap_or(last).index.next();
+            let mut next = reading.skipped_to.unwrap_or(last).index.next();
+            while next < seq.index && self.empty.contains(&Seq { epoch: seq.epoch, index: next }) {
+                next = next.next();
+            }
             if seq.epoch == last.epoch && seq.index != next {
                 return Err(format!("piece {seq} was delivered behind {last} without a skip"));
             }
@@ -187,6 +197,15 @@ mod tests {
     fn what_was_broadcast_may_be_read_with_recorded_skips() {
         let skip = Delivery::Skip { from: seq(6), pieces: 2 };
         check(&[piece(4, 100), piece(5, 160), skip, piece(8, 340), Delivery::End], None);
+    }
+
+    #[test]
+    fn pieces_without_content_need_no_skip() {
+        let mut readers = Readers::new(Clip::new(1, 1_000_000, 500));
+        let mut reading = Reading::default();
+        readers.published_empty(seq(5));
+        assert_eq!(readers.deliver(&mut reading, &piece(4, 100)), Ok(()));
+        assert_eq!(readers.deliver(&mut reading, &piece(6, 160)), Ok(()));
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl Pipe {
     /// Turns an arrived parcel into the frames that are whole now.
     ///
     /// # Errors
-    /// The length a peer claimed for a frame that no message can have; the pipe is deaf then.
+    /// The stream is not BitTorrent, or a frame is too long; the pipe is deaf then.
     pub(super) fn receive(
         &mut self,
         parcel: Parcel,
@@ -236,7 +236,7 @@ impl Pipe {
         rng: &mut Rng,
         cut: f64,
         frames: &mut Vec<Bytes>,
-    ) -> Result<(), u32> {
+    ) -> Result<(), WireError> {
         if self.deaf {
             return Ok(());
         }
@@ -288,7 +288,7 @@ impl Pipe {
         shared: &mut Shared,
         rng: &mut Rng,
         frames: &mut Vec<Bytes>,
-    ) -> Result<(), u32> {
+    ) -> Result<(), WireError> {
         let splitter = self.splitter.get_or_insert_with(|| new_splitter(self.greeted));
         for mut part in [&parcel.head[..], &parcel.body[..]] {
             for chunk in (0..CHUNKS_MAX).rev() {
@@ -296,7 +296,7 @@ impl Pipe {
                 let (now, later) = part.split_at(len);
                 splitter.push(now);
                 part = later;
-                while let Some(frame) = splitter.next_frame().map_err(claimed_len)? {
+                while let Some(frame) = splitter.next_frame()? {
                     frames.push(if self.greeted { shared.intern(frame) } else { frame });
                     self.greeted = true;
                 }
@@ -323,13 +323,6 @@ fn new_splitter(greeted: bool) -> Box<Splitter> {
         let _ = splitter.next_frame();
     }
     splitter
-}
-
-fn claimed_len(error: WireError) -> u32 {
-    match error {
-        WireError::FrameTooLong { claimed_len } => claimed_len,
-        _ => 0,
-    }
 }
 
 #[cfg(test)]
@@ -394,7 +387,7 @@ mod tests {
         let mut frames = Vec::new();
         let bad = Parcel { head: Bytes::from_static(&[0xff; 8]), ..Parcel::default() };
         let got = pipe.receive(bad.clone(), &mut shared, &mut rng, 0.0, &mut frames);
-        assert_eq!(got, Err(u32::MAX));
+        assert_eq!(got, Err(WireError::FrameTooLong { claimed_len: u32::MAX }));
         assert_eq!(pipe.receive(bad, &mut shared, &mut rng, 0.0, &mut frames), Ok(()));
         assert!(frames.is_empty());
     }

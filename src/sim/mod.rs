@@ -9,6 +9,7 @@
 //! | [`scenario`] | what a swarm is made of and what happens to it |
 //! | [`world`] | who lives, and what happens in which order |
 //! | [`node`] | what a machine needs to be simulated |
+//! | [`machines`] | how the machines that ship come into it |
 //! | [`queue`] | what happens next |
 //! | `wires`, `link`, [`uplink`] | what travels between nodes, in which pieces, and when it is out |
 //! | `share` | how a thousand viewers share one copy of a block |
@@ -23,6 +24,7 @@ pub mod check;
 pub mod clip;
 mod event;
 mod link;
+pub mod machines;
 mod meter;
 pub mod node;
 pub mod queue;

@@ -15,6 +15,7 @@ use super::share::Shared;
 use super::uplink::{Order, PipeId, Uplink};
 use crate::machine::Rng;
 use crate::units::{Link, Time};
+use crate::wire::message::WireError;
 
 /// Bytes that arrive at a stalled receiver before its sender must stop (TCP receive window).
 const RECEIVE_WINDOW: usize = 256 << 10;
@@ -92,8 +93,8 @@ pub(super) struct Traffic {
 pub(super) enum Arrival {
     /// Frames for this node on this link (perhaps none).
     Frames(NodeId, Link),
-    /// Frames, and then a stream that cannot be split; the peer claimed this length.
-    Malformed(NodeId, Link, u32),
+    /// Frames, and then a stream that cannot be split.
+    Malformed(NodeId, Link, WireError),
     /// Nobody is there to read.
     Nobody,
 }
@@ -428,7 +429,7 @@ impl Wires {
         let parcel = self.parcels.take(parcel);
         match pipe.receive(parcel, &mut self.shared, &mut self.rng, self.weather.cut, frames) {
             Ok(()) => Arrival::Frames(node, link),
-            Err(claimed_len) => Arrival::Malformed(node, link, claimed_len),
+            Err(error) => Arrival::Malformed(node, link, error),
         }
     }
 

@@ -540,6 +540,9 @@ impl<M: Maker> World<M> {
                     Ok(entry) => {
                         let head = &entry.head;
                         self.meter.publish(self.now, head.seq(), head.blocks(), head.len);
+                        if head.len == 0 {
+                            self.readers.published_empty(head.seq());
+                        }
                         if let Some(spy) = &mut self.spy {
                             spy.published(head);
                         }
@@ -638,7 +641,7 @@ impl<M: Maker> World<M> {
     fn arrived(&mut self, arrival: Arrival, frames: &mut Vec<Bytes>) {
         let (node, link, malformed) = match arrival {
             Arrival::Frames(node, link) => (node, link, None),
-            Arrival::Malformed(node, link, claimed_len) => (node, link, Some(claimed_len)),
+            Arrival::Malformed(node, link, error) => (node, link, Some(error)),
             Arrival::Nobody => return,
         };
         for frame in frames.drain(..) {
@@ -647,8 +650,8 @@ impl<M: Maker> World<M> {
             }
             self.feed(node, In::Frame { link, frame });
         }
-        if let Some(claimed_len) = malformed {
-            self.feed(node, In::Malformed { link, claimed_len });
+        if let Some(error) = malformed {
+            self.feed(node, In::Malformed { link, error });
         }
     }
 
@@ -1062,7 +1065,7 @@ fn digest(input: &In) -> (u8, u64, u64) {
             let kind = frame.first().copied().map_or(0, u64::from);
             (3, link.0, (frame.len() as u64) << 8 | kind)
         }
-        In::Malformed { link, claimed_len } => (4, link.0, u64::from(*claimed_len)),
+        In::Malformed { link, .. } => (4, link.0, 0),
         In::Sent { link, bytes } => (5, link.0, *bytes as u64),
         In::Down { link } => (6, link.0, 0),
         In::Found { addrs, .. } => (7, 0, addrs.len() as u64),
