@@ -27,6 +27,8 @@ pub enum Command {
     Scrape(super::scrape::Args),
     /// Runs a small tracker for a LAN, a demo or a test; not one for the public.
     Tracker(super::tracker::Args),
+    /// Plays a scenario on a simulated network.
+    Sim(super::sim::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -40,6 +42,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Announce(args) => super::announce::run(args),
         Command::Scrape(args) => super::scrape::run(args),
         Command::Tracker(args) => super::tracker::run(args),
+        Command::Sim(args) => super::sim::run(args),
     }
 }
 

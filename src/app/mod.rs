@@ -11,3 +11,4 @@ pub mod inspect;
 pub mod keyfile;
 pub mod scrape;
 pub mod tracker;
+pub mod sim;

@@ -100,7 +100,7 @@ impl Clip {
         let tail = packet.get(PACKET_LEN - NUMBER_LEN..PACKET_LEN)?;
         let number = u64::from_be_bytes(tail.try_into().ok()?);
         // A stray number must not make the product of number and packet length overflow.
-        (number < 1 << 48 && self.packet(number) == packet).then_some(number)
+        (number < 1 << 40 && self.packet(number) == packet).then_some(number)
     }
 
     fn video(&self, number: u64, group: u64, place: u64) -> [u8; PACKET_LEN] {
@@ -114,7 +114,8 @@ impl Clip {
         out[3] = if frame_start { 0x30 } else { 0x10 } | (counter & 15) as u8;
         let mut at = 4;
         if frame_start {
-            let clock_90k = number * PACKET_LEN as u64 * 8 * 90_000 / self.bitrate;
+            let bits = u128::from(number) * 8 * PACKET_LEN as u128;
+            let clock_90k = (bits * 90_000 / u128::from(self.bitrate)) as u64;
             out[at..at + 8].copy_from_slice(&adaptation(key, clock_90k));
             at += 8;
             out[at..at + 14].copy_from_slice(&pes_head(clock_90k + 9_000));

@@ -6,15 +6,37 @@
 //!
 //! | module | answers |
 //! | --- | --- |
+//! | [`scenario`] | what a swarm is made of and what happens to it |
+//! | [`world`] | who lives, and what happens in which order |
+//! | [`node`] | what a machine needs to be simulated |
+//! | [`machines`] | how the machines that ship come into it |
 //! | [`queue`] | what happens next |
-//! | [`uplink`] | when a byte is out |
-//! | [`link`] | what travels between two nodes, in which pieces |
-//! | [`share`] | how a thousand viewers share one copy of a block |
+//! | `wires`, `link`, [`uplink`] | what travels between nodes, in which pieces, and when it is out |
+//! | `share` | how a thousand viewers share one copy of a block |
 //! | [`clip`] | what the encoder puts out |
+//! | `tracker` | who is introduced to whom |
+//! | [`check`], `spy` | what must never happen, to readers and on the wire |
+//! | `meter`, [`report`] | how fast and how well it went |
 //! | [`reference`] | how fast it could be |
+//! | `trace` | whether two runs were the same |
 
+pub mod check;
 pub mod clip;
+mod event;
+mod link;
+pub mod machines;
+mod meter;
+pub mod node;
 pub mod queue;
 pub mod reference;
+pub mod report;
+pub mod scenario;
 mod share;
+mod spy;
+#[cfg(test)]
+mod toy;
+mod trace;
+mod tracker;
 pub mod uplink;
+mod wires;
+pub mod world;

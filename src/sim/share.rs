@@ -45,6 +45,15 @@ impl Shared {
         joined(head, body)
     }
 
+    /// The shared frame with the content of `frame`, if it is one that is shared; else `frame`.
+    pub(super) fn intern(&mut self, frame: Bytes) -> Bytes {
+        if frame.first() == Some(&PIECE) && frame.len() > HEAD_LEN {
+            let body = frame.slice(HEAD_LEN..);
+            return self.frame(&frame[..HEAD_LEN], &body);
+        }
+        frame
+    }
+
     fn keep(&mut self, key: [u8; HEAD_LEN], frame: &Bytes) {
         if self.frames.contains_key(&key) {
             return; // Somebody else's content for the same block: not worth sharing.

@@ -1,0 +1,85 @@
+//! The machines that ship, made for a simulated world: one key, one torrent, many swarms.
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use sha1::{Digest, Sha1};
+
+use super::node::{Birth, Maker, Node, Role};
+use super::scenario::Scenario;
+use crate::machine::Rng;
+use crate::swarm::Swarm;
+use crate::swarm::config::{Config, Role as SwarmRole, SourceConfig};
+use crate::swarm::io::Trace;
+use crate::units::{InfoHash, Now, PeerId, Seq};
+use crate::wire::metainfo::LiveTorrent;
+
+/// Makes swarms for a scenario.
+#[derive(Debug)]
+pub struct Swarms {
+    key: SigningKey,
+    info: Bytes,
+    info_hash: InfoHash,
+}
+
+impl Swarms {
+    /// One stream for all; its key follows from the seed and protects nothing.
+    #[must_use]
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut secret = [0; 32];
+        Rng::new(scenario.seed).fill(&mut secret);
+        let key = SigningKey::from_bytes(&secret);
+        let torrent = LiveTorrent {
+            name: "simulated".to_owned(),
+            piece_length: scenario.piece_length,
+            private: false,
+            public_key: key.verifying_key().to_bytes(),
+            window_s: scenario.window_s,
+            media: "video/mp2t".to_owned(),
+            bitrate: Some(scenario.bitrate),
+            tiers: Vec::new(),
+            origins: Vec::new(),
+            created_by: None,
+        };
+        let info = Bytes::from(torrent.encode_info());
+        let info_hash = InfoHash(Sha1::digest(&info).into());
+        Self { key, info, info_hash }
+    }
+}
+
+impl Maker for Swarms {
+    type Node = Swarm;
+
+    fn make(&mut self, birth: Birth, _: Now) -> Swarm {
+        let mut rng = Rng::new(birth.seed);
+        let mut name = [0; 12];
+        rng.fill(&mut name);
+        let mut config = Config::viewer(self.info_hash, PeerId::ours(name), rng.next_u64());
+        config.info = Some(self.info.clone());
+        config.listen_port = Some(birth.addr.port());
+        config.upload_limit = Some(birth.upload_bps / 8);
+        config.head = birth.records.head;
+        if birth.role != Role::Viewer {
+            config.role = SwarmRole::Source(Box::new(SourceConfig {
+                key: self.key.clone(),
+                last: birth.records.published,
+                takeover: false,
+                hide: false,
+            }));
+        }
+        let mut swarm = Swarm::new(config);
+        swarm.set_tracing(true);
+        swarm
+    }
+}
+
+impl Node for Swarm {
+    fn invariant(&self) -> Result<(), String> {
+        Self::invariant(self)
+    }
+
+    fn verified(&mut self) -> Option<(Seq, u16)> {
+        match self.poll_trace()? {
+            Trace::Verified { at, block } => Some((at, block)),
+        }
+    }
+}
