@@ -939,5 +939,10 @@ mod tests {
         assert!(Live::parse(Kind::Entries, &ask.into()).is_err());
         let skip = [&[0u8, 0][..], &257u16.to_be_bytes(), &[0; 8 + 257 * 8]].concat();
         assert!(Live::parse(Kind::Skip, &skip.into()).is_err());
+        // 32 entries of 4 KiB are the limit together.
+        let entry = [&4096u16.to_be_bytes()[..], &[0; 4096]].concat();
+        let push = |n: u16| [&[2][..], &n.to_be_bytes(), &entry.repeat(n.into())].concat();
+        assert!(Live::parse(Kind::Entries, &push(32).into()).is_ok());
+        assert!(Live::parse(Kind::Entries, &push(33).into()).is_err());
     }
 }
