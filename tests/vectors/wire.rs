@@ -156,7 +156,10 @@ fn messages() {
 }
 
 fn message_fields(message: Message) -> Option<Value> {
-    let range = |message: &str, r: Request| json!({ "message": message, "index": r.index.0, "offset": r.begin, "length": r.len });
+    let range = |message: &str, r: Request| {
+        let (index, offset, length) = (r.index.0, r.begin, r.len);
+        json!({ "message": message, "index": index, "offset": offset, "length": length })
+    };
     let index = |message: &str, i: PieceIndex| json!({ "message": message, "index": i.0 });
     Some(match message {
         Message::KeepAlive => json!({ "message": "keep-alive" }),
