@@ -34,8 +34,6 @@ pub const STRIPES_MAX: u8 = 32;
 /// subscription's end may cross on the way: without this mark the change would look like a new
 /// wish.
 pub const CHANGE: BlockNo = BlockNo(u64::MAX);
-/// The bit of a credit id that says that it was passed on: the source draws ids without it.
-pub const CREDIT_PASSED_ON: u32 = 1;
 
 /// The messages by their names in `m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -279,8 +277,8 @@ pub struct Grant {
     pub reason: Reason,
     /// The part of the subscription that is granted; its `k` is the subscription's.
     pub cover: Cover,
-    /// Credit id of this flow: drawn by the source, or [`credit_to_name`] of the one under which
-    /// the granter gets it; 0 for none.
+    /// Credit id of this flow: drawn by the source, or the one under which the granter gets it
+    /// from the source itself; 0 for none.
     pub credit: u32,
     /// The epoch of `first`; 0 for entries.
     pub epoch: Epoch,
@@ -288,13 +286,6 @@ pub struct Grant {
     pub first: BlockNo,
     /// Further fields.
     pub ext: Tlvs,
-}
-
-/// The credit id to name in grants of what comes under the credit id `received`: the source's own
-/// marked as passed on, and none for one that was passed on already.
-#[must_use]
-pub fn credit_to_name(received: u32) -> u32 {
-    if received & CREDIT_PASSED_ON == 0 && received != 0 { received | CREDIT_PASSED_ON } else { 0 }
 }
 
 /// `bl_skip`: granted blocks that will not be sent.
@@ -921,13 +912,6 @@ mod tests {
         assert_eq!(Live::parse(Kind::End, &critical), Ok(None));
         let cut = Bytes::from_static(&[3, 21, 0x80, 5, 0, 2, b'x']);
         assert!(Live::parse(Kind::End, &cut).is_err());
-    }
-
-    #[test]
-    fn a_credit_id_is_passed_on_once() {
-        assert_eq!(credit_to_name(0xfeed_0000), 0xfeed_0001);
-        assert_eq!(credit_to_name(0xfeed_0001), 0);
-        assert_eq!(credit_to_name(0), 0);
     }
 
     #[test]
