@@ -71,6 +71,13 @@ pub fn signature_holds(key: &VerifyingKey, claim: &Claim, info_hash: InfoHash) -
     key.verify_strict(&claim.signed_bytes(info_hash), &signature).is_ok()
 }
 
+/// Whether the y coordinate of a point is written below the field's prime 2^255 - 19, as RFC 8032
+/// demands; the library takes higher ones.
+fn is_canonical(point: &[u8; 32]) -> bool {
+    let [low, middle @ .., high] = point;
+    *low < 0xed || high & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff)
+}
+
 /// Whether two claims with good signatures contradict each other (`specs/feed.md`, section
 /// Equivocation).
 #[must_use]
@@ -106,7 +113,7 @@ impl Feed {
     #[must_use]
     pub fn new(stream: Stream) -> Option<Self> {
         let key = VerifyingKey::from_bytes(&stream.public_key).ok()?;
-        if key.is_weak() {
+        if key.is_weak() || !is_canonical(&stream.public_key) {
             return None;
         }
         let entries = BTreeMap::new();
@@ -189,12 +196,16 @@ impl Feed {
         if seq.epoch < self.epoch || self.is_below_window(seq) {
             return Ok(Offer::Old(seq));
         }
-        if entry.head.key_id != 0 || entry.ext.unknown_critical(&[]).is_some() {
+        if entry.head.key_id != 0 {
             return Err(EntryFault::NeedsNewer(seq));
         }
         let claim = entry.claim();
         if !signature_holds(&self.key, &claim, self.stream.info_hash) {
             return Err(EntryFault::Forged(seq));
+        }
+        // Behind the signature, so that only the broadcaster can call for a newer version.
+        if entry.ext.unknown_critical(&[]).is_some() {
+            return Err(EntryFault::NeedsNewer(seq));
         }
         if entry.head.len > self.stream.piece_len {
             let (len, max) = (entry.head.len, self.stream.piece_len);
@@ -486,5 +497,27 @@ pub(crate) mod tests {
         stream.public_key = [0; 32];
         stream.public_key[0] = 1;
         assert!(Feed::new(stream).is_none());
+    }
+
+    #[test]
+    fn a_key_that_is_not_written_canonically_cannot_have_a_feed() {
+        // y = 3 is on the curve; y = 3 + p is the same point in another spelling.
+        let mut spelled = stream();
+        spelled.public_key = [0; 32];
+        spelled.public_key[0] = 3;
+        assert!(Feed::new(spelled).is_some());
+        spelled.public_key = [0xff; 32];
+        spelled.public_key[0] = 0xf0;
+        spelled.public_key[31] = 0x7f;
+        assert!(VerifyingKey::from_bytes(&spelled.public_key).is_ok());
+        assert!(Feed::new(spelled).is_none());
+    }
+
+    #[test]
+    fn a_forged_call_for_a_newer_version_is_a_forgery() {
+        let mut feed = Feed::new(stream()).expect("key");
+        let mut entry = Entry::parse(&chain(9, 1, &[100])[0]).expect("valid");
+        entry.ext = entry.ext.with(0x8003, b"x").expect("fits");
+        assert!(matches!(feed.offer(&entry.encode()), Err(EntryFault::Forged(_))));
     }
 }

@@ -38,8 +38,10 @@ const PULL: u8 = 1;
 impl Swarm {
     pub(super) fn subscribed(&mut self, link: Link, wish: &Subscribe) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        if let Some(flow) = peer.flows.get_mut(&wish.id) {
-            // The same id again changes its last block only.
+        let known = peer.flows.get_mut(&wish.id);
+        if wish.is_change() {
+            // Without a flow it has crossed the flow's end on the way: nothing to change.
+            let Some(flow) = known else { return };
             flow.last = wish.last;
             let over = wish.last < self.upstream.next_block() || wish.last.0 == 0;
             if over || flow.cover.is_none() {
@@ -47,10 +49,8 @@ impl Swarm {
             }
             return;
         }
-        if wish.last.0 == 0 {
-            // The end of something that was refused or has ended: answered, so that the id is free.
-            self.send_live(link, &Live::End(End { id: wish.id, reason: Reason::DONE }));
-            return;
+        if known.is_some() {
+            return self.fault(link, &format_args!("a wish under id {}, which is in use", wish.id));
         }
         let (cover, reason) = match wish.stripe {
             Stripe::Entries => self.grantable_entries(link),

@@ -144,10 +144,16 @@ impl Swarm {
             peer.haves.insert(index);
         }
         if changed {
-            // Its requests and subscriptions of the old epoch are void, and so are ours at it.
+            // Its requests and subscriptions of the old epoch are void, and so are ours at it. It
+            // is told which ids are free again.
+            let flows: Vec<u8> =
+                peer.flows.iter().filter(|(_, f)| f.cover.is_some()).map(|(id, _)| *id).collect();
             peer.forget_epoch();
             self.in_flight.retain(|_, asked| *asked != link);
             self.upstream.forget_refusals(link);
+            for id in flows {
+                self.send_live(link, &Live::End(End { id, reason: Reason::EPOCH }));
+            }
         }
         if window.epoch > ours && self.core.is_some() {
             let shown = self.peers.get(&link).and_then(|p| p.shown);

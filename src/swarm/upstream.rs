@@ -8,7 +8,7 @@ use super::peer::{Order, OrderState, Peer};
 use crate::machine::Rng;
 use crate::units::{BlockNo, Epoch, Link, Time};
 use crate::wire::feed::Head;
-use crate::wire::live::{Cover, End, Grant, HOPS_UNKNOWN, Live, Skip, Stripe, Subscribe};
+use crate::wire::live::{CHANGE, Cover, End, Grant, HOPS_UNKNOWN, Live, Skip, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
 
 /// Stripes in a small swarm.
@@ -288,7 +288,7 @@ impl Swarm {
             stripe: kind,
             epoch: order.epoch,
             cover: order.cover,
-            first: order.first,
+            first: CHANGE,
             last: BlockNo(0),
             ext: Tlvs::default(),
         };
@@ -355,8 +355,10 @@ impl Swarm {
         order.since = now;
         order.credit = grant.credit;
         order.first = order.first.max(grant.first);
-        // A grant implies an unchoke.
-        peer.chokes_us = false;
+        // A grant of blocks implies an unchoke; entries go to the choked as well.
+        if stripe.is_some() {
+            peer.chokes_us = false;
+        }
         self.upstream.refused.remove(&(link, stripe));
         self.pull_dirty = true;
     }

@@ -3,6 +3,8 @@
 //! Each has a name of its own in the extension handshake's `m` (BEP 10), so that a peer may lack
 //! some of them. Numbers are big-endian.
 
+use std::cell::Cell;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use nom::Parser;
 use nom::bytes::complete::take;
@@ -28,6 +30,10 @@ pub const NEWEST: PieceIndex = PieceIndex(u32::MAX);
 pub const HOPS_UNKNOWN: u8 = 255;
 /// Largest stripe count a subscription may name.
 pub const STRIPES_MAX: u8 = 32;
+/// `first` of a `bl_subscribe` that changes the last block of a subscription. A change and the
+/// subscription's end may cross on the way: without this mark the change would look like a new
+/// wish.
+pub const CHANGE: BlockNo = BlockNo(u64::MAX);
 
 /// The messages by their names in `m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -233,7 +239,8 @@ impl Cover {
     }
 }
 
-/// `bl_subscribe`: a standing order. The same id again changes its last block only.
+/// `bl_subscribe`: a standing order, or with `first` = [`CHANGE`] a new last block for one that
+/// stands; the other fields are of no meaning then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe {
     /// The subscriber's number for it, 0 to 63.
@@ -244,12 +251,21 @@ pub struct Subscribe {
     pub epoch: Epoch,
     /// Which blocks.
     pub cover: Cover,
-    /// The first block wanted.
+    /// The first block wanted, or [`CHANGE`].
     pub first: BlockNo,
     /// The last block wanted; `u64::MAX` for no end.
     pub last: BlockNo,
     /// Further fields.
     pub ext: Tlvs,
+}
+
+impl Subscribe {
+    /// Whether it only changes the last block of a subscription that stands. It is ignored if none
+    /// with this id does.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.first == CHANGE
+    }
 }
 
 /// `bl_grant`: what of a subscription will be sent; nothing granted is a refusal.
@@ -261,7 +277,8 @@ pub struct Grant {
     pub reason: Reason,
     /// The part of the subscription that is granted; its `k` is the subscription's.
     pub cover: Cover,
-    /// The source's random number for this flow, or the one under which the granter gets it.
+    /// Credit id of this flow: drawn by the source, or the one under which the granter gets it
+    /// from the source itself; 0 for none.
     pub credit: u32,
     /// The epoch of `first`; 0 for entries.
     pub epoch: Epoch,
@@ -386,6 +403,8 @@ fn reason(input: Input<'_>) -> Parsed<'_, Reason> {
 struct Reading<'a> {
     name: &'static str,
     payload: &'a Bytes,
+    /// Whether a field was met that must be understood and is not.
+    needs_newer: Cell<bool>,
 }
 
 impl<'a> Reading<'a> {
@@ -411,7 +430,11 @@ impl<'a> Reading<'a> {
         if input.len() > MESSAGE_EXT_LEN_MAX {
             return self.value("extension length", input.len() as u64);
         }
-        Tlvs::parse(input).ok_or_else(|| self.wrong_len())
+        let ext = Tlvs::parse(input).ok_or_else(|| self.wrong_len())?;
+        if ext.unknown_critical(&[]).is_some() {
+            self.needs_newer.set(true);
+        }
+        Ok(ext)
     }
 
     fn entries(&self, input: Input<'a>) -> Result<Vec<Bytes>, WireError> {
@@ -456,39 +479,44 @@ impl Live {
     }
 
     /// Reads the payload of the extended message `kind`. `Ok(None)` is a form that a later version
-    /// defines: it is skipped.
+    /// defines, or has a critical field of a later version: it is skipped.
     ///
     /// # Errors
     /// The payload is too short or long, or a field is outside its definition.
     pub fn parse(kind: Kind, payload: &Bytes) -> Result<Option<Self>, WireError> {
-        let r = Reading { name: kind.name(), payload };
-        let input = payload.as_ref();
+        let r = Reading { name: kind.name(), payload, needs_newer: Cell::new(false) };
+        let live = Self::read(kind, &r)?;
+        Ok(live.filter(|_| !r.needs_newer.get()))
+    }
+
+    fn read(kind: Kind, r: &Reading<'_>) -> Result<Option<Self>, WireError> {
+        let input = r.payload.as_ref();
         Ok(Some(match kind {
-            Kind::Window => Self::Window(parse_window(&r, input)?),
-            Kind::Entries => match parse_entries(&r, input)? {
+            Kind::Window => Self::Window(parse_window(r, input)?),
+            Kind::Entries => match parse_entries(r, input)? {
                 Some(entries) => Self::Entries(entries),
                 None => return Ok(None),
             },
-            Kind::Subscribe => match parse_subscribe(&r, input)? {
+            Kind::Subscribe => match parse_subscribe(r, input)? {
                 Some(subscribe) => Self::Subscribe(subscribe),
                 None => return Ok(None),
             },
-            Kind::Grant => Self::Grant(parse_grant(&r, input)?),
-            Kind::Skip => Self::Skip(parse_skip(&r, input)?),
+            Kind::Grant => Self::Grant(parse_grant(r, input)?),
+            Kind::Skip => Self::Skip(parse_skip(r, input)?),
             Kind::End => {
                 let (rest, (id, reason)) = r.take(input, (be_u8, reason))?;
                 r.ext(rest)?;
                 Self::End(End { id, reason })
             }
-            Kind::Clock => match parse_clock(&r, input)? {
+            Kind::Clock => match parse_clock(r, input)? {
                 Some(clock) => Self::Clock(clock),
                 None => return Ok(None),
             },
-            Kind::Report => match parse_report(&r, input)? {
+            Kind::Report => match parse_report(r, input)? {
                 Some(report) => Self::Report(report),
                 None => return Ok(None),
             },
-            Kind::Proof => Self::Proof(parse_proof(&r, input)?),
+            Kind::Proof => Self::Proof(parse_proof(r, input)?),
         }))
     }
 
@@ -586,11 +614,9 @@ impl Live {
     }
 }
 
-fn parse_window(r: &Reading<'_>, input: Input<'_>) -> Result<Window, WireError> {
+fn parse_window<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Window, WireError> {
     let (rest, (epoch, base, kept_ms, hops, reason, bitmap_len)) =
-        (epoch, index, be_u32, be_u8, reason, be_u16)
-            .parse(input)
-            .map_err(|_: nom::Err<nom::error::Error<Input<'_>>>| r.wrong_len())?;
+        r.take(input, (epoch, index, be_u32, be_u8, reason, be_u16))?;
     let bitmap_len = usize::from(bitmap_len);
     if bitmap_len * 8 > WINDOW_PIECES_MAX {
         return r.value("bitmap length", bitmap_len as u64);
@@ -601,8 +627,7 @@ fn parse_window(r: &Reading<'_>, input: Input<'_>) -> Result<Window, WireError> 
     let (rest, bitmap) = take_shared(r.payload, rest, bitmap_len).map_err(|_| r.wrong_len())?;
     // A few bytes that live long must not hold on to a whole read buffer.
     let bitmap = Bytes::copy_from_slice(&bitmap);
-    let ext = Reading { name: r.name, payload: r.payload }.ext(rest)?;
-    Ok(Window { epoch, base, kept_ms, hops, reason, bitmap, ext })
+    Ok(Window { epoch, base, kept_ms, hops, reason, bitmap, ext: r.ext(rest)? })
 }
 
 fn parse_entries<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Option<Entries>, WireError> {
@@ -655,7 +680,7 @@ impl Entries {
     }
 }
 
-/// Checks a cover's stripe count and cuts bits that name no stripe.
+/// Checks that a cover's stripe count is in bounds and that no bit names a stripe beyond it.
 fn cover(r: &Reading<'_>, k: u8, part: u8, stripes: u32) -> Result<Cover, WireError> {
     if k == 0 || k > STRIPES_MAX {
         return r.value("stripe count", u64::from(k));
@@ -668,14 +693,14 @@ fn cover(r: &Reading<'_>, k: u8, part: u8, stripes: u32) -> Result<Cover, WireEr
 }
 
 fn parse_subscribe<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Option<Subscribe>, WireError> {
-    let (rest, (id, kind, k, part, stripes)) =
-        r.take(input, (be_u8, be_u8, be_u8, be_u8, be_u32))?;
-    let (rest, (epoch, first, last)) = r.take(rest, (epoch, block, block))?;
+    let (rest, (id, kind)) = r.take(input, (be_u8, be_u8))?;
     let stripe = match kind {
         0 => Stripe::Blocks,
         1 => Stripe::Entries,
         _ => return Ok(None),
     };
+    let (rest, (k, part, stripes)) = r.take(rest, (be_u8, be_u8, be_u32))?;
+    let (rest, (epoch, first, last)) = r.take(rest, (epoch, block, block))?;
     if usize::from(id) >= super::limits::SUBSCRIPTIONS_MAX {
         return r.value("id", u64::from(id));
     }
@@ -709,54 +734,46 @@ fn parse_skip<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Skip, WireError> 
 }
 
 fn parse_clock<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Option<Clock>, WireError> {
-    let (rest, (op, mine_us)) = r.take(input, (be_u8, be_u64))?;
-    match op {
+    let (rest, op) = r.take(input, be_u8)?;
+    let (rest, clock) = match op {
         0 => {
-            r.ext(rest)?;
-            Ok(Some(Clock::Ask { mine_us }))
+            let (rest, mine_us) = r.take(rest, be_u64)?;
+            (rest, Clock::Ask { mine_us })
         }
         1 => {
-            let (rest, (yours_us, arrived_us)) = r.take(rest, (be_u64, be_u64))?;
-            r.ext(rest)?;
-            Ok(Some(Clock::Answer { mine_us, yours_us, arrived_us }))
+            let (rest, (mine_us, yours_us, arrived_us)) = r.take(rest, (be_u64, be_u64, be_u64))?;
+            (rest, Clock::Answer { mine_us, yours_us, arrived_us })
         }
-        _ => Ok(None),
-    }
+        _ => return Ok(None),
+    };
+    r.ext(rest)?;
+    Ok(Some(clock))
 }
 
 fn parse_report<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Option<Report>, WireError> {
-    let (rest, (op, report, count)) = r.take(input, (be_u8, be_u8, be_u8))?;
+    let (rest, op) = r.take(input, be_u8)?;
+    let row_len = match op {
+        0 => 4,
+        1 => 12,
+        _ => return Ok(None),
+    };
+    let (rest, (report, count)) = r.take(rest, (be_u8, be_u8))?;
     let count = usize::from(count);
     if count > REPORT_CREDITS_MAX {
         return r.value("credits", count as u64);
     }
-    match op {
-        0 => {
-            let (rest, named) = r.take(rest, take(count * 4))?;
-            r.ext(rest)?;
-            let credits = named
-                .chunks_exact(4)
-                .map(|c| u32::from_be_bytes(super::message::array(c)))
-                .collect();
-            Ok(Some(Report::Ask { report, credits }))
-        }
-        1 => {
-            let (rest, named) = r.take(rest, take(count * 12))?;
-            r.ext(rest)?;
-            let received = named
-                .chunks_exact(12)
-                .map(|row| {
-                    let (credit, bytes) = row.split_at(4);
-                    (
-                        u32::from_be_bytes(super::message::array(credit)),
-                        u64::from_be_bytes(super::message::array(bytes)),
-                    )
-                })
-                .collect();
-            Ok(Some(Report::Answer { report, received }))
-        }
-        _ => Ok(None),
-    }
+    let (rest, rows) = r.take(rest, take(count * row_len))?;
+    r.ext(rest)?;
+    let rows = rows.chunks_exact(row_len).map(|row| row.split_at(4));
+    let credit = |bytes: &[u8]| u32::from_be_bytes(super::message::array(bytes));
+    Ok(Some(if op == 0 {
+        Report::Ask { report, credits: rows.map(|(id, _)| credit(id)).collect() }
+    } else {
+        let row = |(id, sum): (&[u8], &[u8])| {
+            (credit(id), u64::from_be_bytes(super::message::array(sum)))
+        };
+        Report::Answer { report, received: rows.map(row).collect() }
+    }))
 }
 
 fn parse_proof<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Proof, WireError> {
@@ -880,11 +897,21 @@ mod tests {
 
     #[test]
     fn forms_of_a_later_version_are_skipped_and_fields_behind_the_head_kept_apart() {
-        let later = Bytes::from_static(&[9, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(Live::parse(Kind::Clock, &later), Ok(None));
+        for kind in [Kind::Entries, Kind::Clock, Kind::Report] {
+            assert_eq!(Live::parse(kind, &Bytes::from_static(&[9])), Ok(None));
+        }
+        assert_eq!(Live::parse(Kind::Subscribe, &Bytes::from_static(&[0, 9])), Ok(None));
         let with_field = Bytes::from_static(&[3, 21, 0, 5, 0, 1, b'x']);
         let end = End { id: 3, reason: Reason::DONE };
         assert_eq!(Live::parse(Kind::End, &with_field), Ok(Some(Live::End(end))));
+    }
+
+    #[test]
+    fn a_message_with_a_critical_field_of_a_later_version_is_skipped() {
+        let critical = Bytes::from_static(&[3, 21, 0x80, 5, 0, 1, b'x']);
+        assert_eq!(Live::parse(Kind::End, &critical), Ok(None));
+        let cut = Bytes::from_static(&[3, 21, 0x80, 5, 0, 2, b'x']);
+        assert!(Live::parse(Kind::End, &cut).is_err());
     }
 
     #[test]
@@ -896,5 +923,10 @@ mod tests {
         assert!(Live::parse(Kind::Entries, &ask.into()).is_err());
         let skip = [&[0u8, 0][..], &257u16.to_be_bytes(), &[0; 8 + 257 * 8]].concat();
         assert!(Live::parse(Kind::Skip, &skip.into()).is_err());
+        // 32 entries of 4 KiB are the limit together.
+        let entry = [&4096u16.to_be_bytes()[..], &[0; 4096]].concat();
+        let push = |n: u16| [&[2][..], &n.to_be_bytes(), &entry.repeat(n.into())].concat();
+        assert!(Live::parse(Kind::Entries, &push(32).into()).is_ok());
+        assert!(Live::parse(Kind::Entries, &push(33).into()).is_err());
     }
 }
