@@ -10,5 +10,5 @@ pub mod file;
 pub mod inspect;
 pub mod keyfile;
 pub mod scrape;
-pub mod tracker;
 pub mod sim;
+pub mod tracker;

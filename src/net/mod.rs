@@ -3,12 +3,15 @@
 
 pub mod announcer;
 pub mod clock;
+pub mod driver;
 pub mod http_out;
 pub mod ingest;
 pub mod player;
 pub mod readers;
 pub mod resolve;
 pub mod sinks;
+pub mod state;
+pub mod tcp;
 pub mod tracker_http;
 pub mod tracker_server;
 pub mod tracker_udp;

@@ -354,10 +354,14 @@ impl Swarm {
         }
     }
 
-    /// Whether a source's stream has been ended and handed to nobody that still needs it.
+    /// Whether the end is signed and every connected peer has said that it holds the last piece.
     #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.source.as_ref().is_some_and(|s| s.mode == Mode::Done)
+    pub fn is_drained(&self) -> bool {
+        let done = self.source.as_ref().is_some_and(|s| s.mode == Mode::Done);
+        let Some(core) = self.core.as_ref().filter(|_| done) else { return false };
+        let last = core.feed.iter().rev().find(|g| g.entry.head.len > 0);
+        let Some(last) = last.map(|g| g.entry.head.seq()) else { return true };
+        self.peers.values().filter(|p| p.is_live() && p.wants).all(|p| p.holds(last))
     }
 
     /// What a source does at present, for the status line.
