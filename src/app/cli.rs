@@ -19,6 +19,12 @@ pub struct Cli {
 pub enum Command {
     /// Makes a live torrent and its key file.
     Create(super::create::Args),
+    /// Takes a stream in, signs it and seeds it.
+    Broadcast(super::broadcast::Args),
+    /// Joins a stream, verifies it, plays it.
+    Play(super::play::Args),
+    /// Relays a stream without playing it.
+    Seed(super::seed::Args),
     /// Explains a torrent file, a magnet link or a key file.
     Inspect(super::inspect::Args),
     /// Announces once to one tracker and shows exactly what it said.
@@ -38,6 +44,9 @@ pub enum Command {
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Create(args) => super::create::run(args),
+        Command::Broadcast(args) => super::broadcast::run(args),
+        Command::Play(args) => super::play::run(args),
+        Command::Seed(args) => super::seed::run(args),
         Command::Inspect(args) => super::inspect::run(args),
         Command::Announce(args) => super::announce::run(args),
         Command::Scrape(args) => super::scrape::run(args),

@@ -3,12 +3,18 @@
 
 pub mod announce;
 pub mod args;
+pub mod broadcast;
 pub mod cli;
+pub mod common;
 pub mod create;
 pub mod exit;
 pub mod file;
 pub mod inspect;
 pub mod keyfile;
+pub mod play;
 pub mod scrape;
+pub mod seed;
+pub mod session;
 pub mod sim;
+pub mod status;
 pub mod tracker;

@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub source_mode: Option<&'static str>,
     /// Whether a source has signed the end and everybody connected has the last piece.
     pub is_drained: bool,
+    /// Readers that are open.
+    pub readers: usize,
     /// Microseconds since the driver started until the first piece was handed to a reader.
     pub first_delivery_us: Option<u64>,
 }
@@ -224,6 +226,7 @@ impl Driver {
                 let _ = answer.send(Snapshot {
                     source_mode: self.swarm.source_mode(),
                     is_drained: self.swarm.is_drained(),
+                    readers: self.readers.len(),
                     first_delivery_us,
                     status,
                 });

@@ -106,6 +106,8 @@ pub enum In {
         /// Which one.
         reader: ReaderId,
     },
+    /// Close all connections: a private torrent's tracker was changed (BEP 27).
+    DropPeers,
     /// Leave the swarm: a source that has not ended its stream just falls silent.
     Stop,
 }

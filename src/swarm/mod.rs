@@ -348,9 +348,13 @@ impl Swarm {
     fn stop(&mut self) {
         self.stopping = true;
         self.keep_head();
+        self.drop_peers("we leave");
+    }
+
+    fn drop_peers(&mut self, reason: &str) {
         let links: Vec<Link> = self.peers.keys().copied().collect();
         for link in links {
-            self.close(link, "we leave", false);
+            self.close(link, reason, false);
         }
     }
 
@@ -417,6 +421,7 @@ impl Machine for Swarm {
             In::RemoveReader { reader } => {
                 self.readers.remove(&reader);
             }
+            In::DropPeers => self.drop_peers("the tracker was changed"),
             In::Stop => self.stop(),
         }
         if now.mono >= self.tick_at {

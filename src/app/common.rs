@@ -1,0 +1,186 @@
+//! What every command that takes part in a swarm has in common: its options, its log, its stop.
+#![allow(clippy::disallowed_methods)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::Rate;
+use super::exit::{Code, Failure};
+
+/// Whether a router is asked to forward a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PortMapping {
+    /// It is not.
+    Off,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogForm {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options of every command that takes part in a swarm.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub struct Common {
+    /// Address and port to listen on for peers; port 0 lets the system choose
+    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Dials this peer directly (repeatable)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub peer: Vec<String>,
+    /// Announces this port instead of the one listened on, as for a forwarded port
+    #[arg(long, value_name = "PORT", env = "BTLIVE_ANNOUNCE_PORT")]
+    pub announce_port: Option<u16>,
+    /// Lets private and loopback addresses out of torrents, trackers and peers be contacted
+    #[arg(long, env = "BTLIVE_ALLOW_LOCAL")]
+    pub allow_local: bool,
+    /// Most bits per second to send, protocol and all, as in 8M
+    #[arg(long, value_name = "RATE", env = "BTLIVE_UPLOAD_LIMIT")]
+    pub upload_limit: Option<Rate>,
+    /// Most bits per second of payload to ask for beyond standing subscriptions
+    #[arg(long, value_name = "RATE", env = "BTLIVE_DOWNLOAD_LIMIT")]
+    pub download_limit: Option<Rate>,
+    /// Most connections to peers
+    #[arg(long, value_name = "N", env = "BTLIVE_MAX_PEERS", default_value_t = 60,
+          value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub max_peers: u16,
+    /// Uses no DHT
+    #[arg(long, env = "BTLIVE_NO_DHT")]
+    pub no_dht: bool,
+    /// Uses no local peer discovery
+    #[arg(long, env = "BTLIVE_NO_LSD")]
+    pub no_lsd: bool,
+    /// Exchanges no addresses with peers
+    #[arg(long, env = "BTLIVE_NO_PEX")]
+    pub no_pex: bool,
+    /// Uses no uTP
+    #[arg(long, env = "BTLIVE_NO_UTP")]
+    pub no_utp: bool,
+    /// Whether a router is asked to forward a port
+    #[arg(long, value_enum, value_name = "WHETHER", env = "BTLIVE_PORT_MAPPING")]
+    pub port_mapping: Option<PortMapping>,
+    /// Folder for what must survive a restart
+    #[arg(long, value_name = "DIR", env = "BTLIVE_STATE_DIR", help_heading = "Files")]
+    pub state_dir: Option<PathBuf>,
+    /// Writes the final status to this file as JSON
+    #[arg(long, value_name = "FILE", env = "BTLIVE_REPORT", help_heading = "Files")]
+    pub report: Option<PathBuf>,
+    /// Prints the status as a JSON document once a second
+    #[arg(long, env = "BTLIVE_JSON", help_heading = "Output")]
+    pub json: bool,
+    /// Logs more; twice for much more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+    /// Prints nothing but errors
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub quiet: bool,
+    /// Form of the log on standard error
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        value_name = "FORM",
+        env = "BTLIVE_LOG",
+        help_heading = "Output"
+    )]
+    pub log: LogForm,
+}
+
+impl Common {
+    /// Starts the log on standard error.
+    pub fn start_log(&self) {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => "error",
+            (_, 0) => "warn",
+            (_, 1) => "info",
+            _ => "btlive=trace,info",
+        };
+        let filter = tracing_subscriber::EnvFilter::new(level);
+        let builder =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // A second start, as in a demo with several roles, keeps the first log.
+        let _ = match self.log {
+            LogForm::Json => builder.json().try_init(),
+            LogForm::Text => {
+                let colour = std::env::var_os("NO_COLOR").is_none()
+                    && std::io::IsTerminal::is_terminal(&std::io::stderr());
+                builder.with_ansi(colour).with_target(false).try_init()
+            }
+        };
+    }
+
+    /// Where the state lies: `--state-dir`, else the user's state folder.
+    ///
+    /// # Errors
+    /// No folder is given and the environment names no home.
+    pub fn state_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = &self.state_dir {
+            return Ok(dir.clone());
+        }
+        let from = |name, below: &str| {
+            std::env::var_os(name).filter(|v| !v.is_empty()).map(|v| PathBuf::from(v).join(below))
+        };
+        from("XDG_STATE_HOME", "btlive").or_else(|| from("HOME", ".local/state/btlive")).ok_or_else(
+            || Failure::usage("no home folder to keep the state in; name one with --state-dir"),
+        )
+    }
+
+    /// Where to listen: `--listen`, else any port of any address.
+    ///
+    /// # Errors
+    /// The address is in use or not ours.
+    pub fn listener(&self) -> Result<tokio::net::TcpListener, Failure> {
+        let bind = |addr: SocketAddr| {
+            crate::net::tcp::listen(addr).map_err(|error| {
+                let code = match error.kind() {
+                    std::io::ErrorKind::AddrInUse => Code::AddressInUse,
+                    _ => Code::Network,
+                };
+                Failure::new(code, format_args!("cannot listen on {addr}: {error}"))
+            })
+        };
+        match self.listen {
+            Some(addr) => bind(addr),
+            None => bind(SocketAddr::from(([0u16; 8], 0)))
+                .or_else(|_| bind(SocketAddr::from(([0, 0, 0, 0], 0)))),
+        }
+    }
+}
+
+/// How the user wants an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Ctrl-C.
+    Interrupt,
+    /// A service manager's wish.
+    Terminate,
+}
+
+/// Waits for the first signal to stop; the second one ends the process at once.
+pub async fn stop_signal() -> Stop {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    let stop = tokio::select! {
+        _ = interrupt.recv() => Stop::Interrupt,
+        _ = terminate.recv() => Stop::Terminate,
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(i32::from(Code::Interrupted as u8));
+    });
+    stop
+}

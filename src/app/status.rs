@@ -1,0 +1,151 @@
+//! The status document and the status line.
+#![allow(clippy::disallowed_methods)]
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::discovery::announce::Row;
+use crate::net::driver::Snapshot;
+use crate::units::InfoHash;
+use crate::wire::live::Reason;
+
+/// What the document says of the process rather than of the swarm.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// `broadcast`, `play` or `seed`.
+    pub role: &'static str,
+    /// The swarm.
+    pub info_hash: InfoHash,
+    /// When the command began.
+    pub began: Instant,
+    /// Microseconds from then until the driver's time began.
+    pub driver_began_us: u64,
+}
+
+/// The name of a reason in the document.
+#[must_use]
+pub fn reason_name(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::NO_UPSTREAM => "no_upstream",
+        Reason::SLOW_UPSTREAM => "slow_upstream",
+        Reason::SOURCE_GAP => "source_gap",
+        Reason::OWN_DOWNLINK => "own_downlink",
+        Reason::OWN_CLOCK => "own_clock",
+        Reason::UNSUSTAINABLE => "unsustainable",
+        Reason::REPLAY => "replay",
+        _ => return None,
+    })
+}
+
+fn per(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 1000.0).round() / 1000.0 }
+}
+
+/// The status document.
+#[must_use]
+pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
+    let s = &snapshot.status;
+    let down_payload = s.from_source + s.from_peers;
+    let stream_bytes = if s.stream_bytes > 0 { s.stream_bytes } else { down_payload };
+    let startup_ms = snapshot.first_delivery_us.map(|us| (us + frame.driver_began_us) / 1000);
+    json!({
+        "role": frame.role,
+        "info_hash": frame.info_hash.to_string(),
+        "state": s.condition.name(),
+        "reason": reason_name(s.reason),
+        "source": snapshot.source_mode,
+        "uptime_s": frame.began.elapsed().as_secs_f64(),
+        "startup_ms": startup_ms,
+        "pieces": {
+            "verified": s.pieces_verified,
+            "bad": s.pieces_bad,
+            "missed": s.played.missed,
+            "played": s.played.pieces,
+            "head": s.head.map(|h| h.index.0),
+            "first": s.first.map(|i| i.0),
+            "epoch": s.epoch.0,
+        },
+        "lag_ms": s.lag_ms,
+        "block_lag_ms": s.block_lag_ms,
+        "delay_ms": s.played.first_at.map(|_| s.played.delay_us / 1000),
+        "head_age_ms": s.head_age_us.map(|us| us / 1000),
+        "clock_offset_ms": s.clock_offset_us / 1000,
+        "clock_ok": s.clock_ok,
+        "stalls": { "count": s.played.stalls, "total_ms": s.played.stalled_us / 1000 },
+        "bytes": {
+            "down_payload": down_payload,
+            "up_payload": s.up_payload,
+            "down_overhead": s.down_bytes.saturating_sub(down_payload + s.duplicate),
+            "up_overhead": s.up_bytes.saturating_sub(s.up_payload),
+            "from_source": s.from_source,
+            "from_peers": s.from_peers,
+            "from_origin": 0,
+            "duplicate": s.duplicate,
+            "stream": s.stream_bytes,
+        },
+        "bitrate": s.stream_rate * 8,
+        "copies_sent": per(s.up_payload, stream_bytes),
+        "peers": {
+            "connected": s.connected,
+            "downloading_from": s.downloading_from,
+            "uploading_to": s.uploading_to,
+            "banned": s.banned,
+            "known": s.known,
+        },
+        "trackers": trackers,
+        "rss_bytes": rss_bytes(),
+        "cpu_s": cpu_s(),
+    })
+}
+
+/// One line for a terminal.
+#[must_use]
+pub fn line(snapshot: &Snapshot, rates: (u64, u64)) -> String {
+    let s = &snapshot.status;
+    let (down, up) = rates;
+    let window = match (s.first, s.head) {
+        (Some(first), Some(head)) => format!("{} pieces", head.index.0.saturating_sub(first.0) + 1),
+        _ => "empty".to_owned(),
+    };
+    let delay = match s.played.first_at {
+        Some(_) => format!(", {:.1} s behind", s.played.delay_us as f64 / 1e6),
+        None => String::new(),
+    };
+    let why = reason_name(s.reason).map_or(String::new(), |reason| format!(" ({reason})"));
+    format!(
+        "{}{why}: {} peers, down {} up {}, window {window}{delay}",
+        s.condition.name(),
+        s.connected,
+        rate(down),
+        rate(up),
+    )
+}
+
+/// A rate in bytes per second as people read it, in bit/s.
+#[must_use]
+pub fn rate(bytes_per_s: u64) -> String {
+    let bits = bytes_per_s as f64 * 8.0;
+    if bits >= 1e6 {
+        format!("{:.1} Mbit/s", bits / 1e6)
+    } else {
+        format!("{:.0} kbit/s", bits / 1e3)
+    }
+}
+
+/// Memory of this process that lies in RAM, in bytes; 0 where the system does not tell.
+fn rss_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+/// Processor seconds that this process used; 0 where the system does not tell.
+fn cpu_s() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold spaces; the figures begin behind it (proc(5)).
+    let figures = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks: u64 =
+        figures.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
+}
