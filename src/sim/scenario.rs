@@ -219,7 +219,10 @@ pub struct Scenario {
     pub seed: u64,
     /// Viewers at the start.
     pub viewers: u32,
-    /// The viewers at the start come within this many seconds.
+    /// Seconds for which the source is alone: it listens before it publishes, and who comes before
+    /// the stream is as old as the target delay has to wait for it.
+    pub lead_s: f64,
+    /// The viewers at the start come within this many seconds after that.
     pub join_s: f64,
     /// Further sources that wait for the first one to fall silent.
     pub standbys: u32,
@@ -271,6 +274,7 @@ impl Default for Scenario {
             name: "steady".to_owned(),
             seed: 1,
             viewers: 20,
+            lead_s: 6.0,
             join_s: 2.0,
             standbys: 0,
             bitrate: 4_000_000,
@@ -333,6 +337,7 @@ impl Scenario {
         within("window_s", f64::from(self.window_s), 1.0, 3600.0, "1 to 3600")?;
         within("clock_skew_s", self.clock_skew_s, 0.0, 1e6, "0 to 1000000")?;
         for (key, seconds) in [
+            ("lead_s", self.lead_s),
             ("join_s", self.join_s),
             ("duration_s", self.duration_s),
             ("warm_up_s", self.warm_up_s),
