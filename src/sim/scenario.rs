@@ -15,7 +15,7 @@ const MIXED_MEAN: f64 = 1.3;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ScenarioError {
     /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("{message}{}", hint.as_ref().map(|h| format!("; did you mean \"{h}\"?")).unwrap_or_default())]
+    #[error("{message}{}", did_you_mean(hint.as_deref()))]
     Syntax {
         /// What the parser says, with the line.
         message: String,
@@ -452,6 +452,10 @@ fn nearest_key(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next().filter(|_| message.starts_with("unknown"))?;
     quoted.min_by_key(|known| distance(unknown, known)).map(str::to_owned)
+}
+
+fn did_you_mean(hint: Option<&str>) -> String {
+    hint.map(|known| format!("; did you mean \"{known}\"?")).unwrap_or_default()
 }
 
 /// Letters to insert, delete or replace to come from `a` to `b` (Levenshtein).

@@ -1088,7 +1088,8 @@ mod tests {
 
     fn scenario(text: &str) -> Scenario {
         let base = "viewers = 12\nbitrate = 1_000_000\nresource_index = 8.0\n\
-                    source_copies = 6.0\nlead_s = 0\nwarm_up_s = 4\nduration_s = 10\nchecks = \"all\"\n";
+                    source_copies = 6.0\nlead_s = 0\n\
+                    warm_up_s = 4\nduration_s = 10\nchecks = \"all\"\n";
         Scenario::parse(&format!("{base}{text}")).expect("valid scenario")
     }
 
