@@ -1,6 +1,8 @@
 //! Plays the scenarios of `tests/sim/` with three seeds each: nothing that must not happen
 //! happens, and what they expect is reached.
 
+#![allow(clippy::disallowed_methods)] // `SEEDS` is for whoever runs it: `make sim SEEDS=n`.
+
 use std::fs;
 use std::path::Path;
 

@@ -174,6 +174,7 @@ fn table(report: &Report) -> String {
         rows.push(("  by upload", parts.join("   ")));
     }
     rows.push(("source", format!("{:.2} copies", report.source_copies)));
+    rows.push(("payload", format!("{:.3} sent for each byte verified", report.payload_ratio)));
     rows.push(("overhead", format!("{:.2} % of payload", report.overhead_ratio * 100.0)));
     rows.push(("faults", report.faults.to_string()));
     rows.push((

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::units::{Seq, Time};
+use crate::units::{BLOCK_LEN, Seq, Time};
 
 /// Pieces of one viewer that are partly verified, at most; the oldest go first.
 const PARTIAL_MAX: usize = 64;
@@ -88,6 +88,7 @@ pub struct Percentiles {
 pub(super) struct Publication {
     pub(super) at: Time,
     pub(super) blocks: u16,
+    pub(super) len: u32,
 }
 
 /// One viewer's progress.
@@ -145,6 +146,8 @@ pub(super) struct Meter {
     published: BTreeMap<Seq, Publication>,
     /// Bytes of payload published since measuring began.
     pub(super) stream_bytes: u64,
+    /// Bytes of payload verified by viewers since measuring began.
+    pub(super) received_bytes: u64,
     pub(super) block_lag: Histogram,
     pub(super) piece_lag: Histogram,
     pub(super) startup: Histogram,
@@ -161,6 +164,7 @@ impl Meter {
             delay_us,
             published: BTreeMap::new(),
             stream_bytes: 0,
+            received_bytes: 0,
             block_lag: Histogram::default(),
             piece_lag: Histogram::default(),
             startup: Histogram::default(),
@@ -174,7 +178,7 @@ impl Meter {
         if now >= self.from {
             self.stream_bytes += u64::from(len);
         }
-        self.published.insert(at, Publication { at: now, blocks });
+        self.published.insert(at, Publication { at: now, blocks, len });
     }
 
     pub(super) fn publication(&self, at: Seq) -> Option<Publication> {
@@ -188,8 +192,18 @@ impl Meter {
     }
 
     /// A viewer has verified a block; false if nobody ever published it.
-    pub(super) fn verified(&mut self, now: Time, viewing: &mut Viewing, at: Seq) -> bool {
+    pub(super) fn verified(
+        &mut self,
+        now: Time,
+        viewing: &mut Viewing,
+        at: Seq,
+        block: u16,
+    ) -> bool {
         let Some(publication) = self.publication(at) else { return false };
+        if now >= self.from {
+            let rest = publication.len.saturating_sub(u32::from(block) * BLOCK_LEN);
+            self.received_bytes += u64::from(rest.min(BLOCK_LEN));
+        }
         let lag_us = now.since_us(publication.at);
         let joined = viewing.started.is_some_and(|started| started <= publication.at);
         let counts = viewing.honest && joined && publication.at >= self.from;
@@ -320,9 +334,9 @@ mod tests {
         let mut viewing = Viewing::new(Time(0), 0, true);
         viewing.started = Some(Time(0));
         meter.publish(Time(1_000), seq(1), 2, 20_000);
-        assert!(meter.verified(Time(21_000), &mut viewing, seq(1)));
-        assert!(meter.verified(Time(41_000), &mut viewing, seq(1)));
-        assert!(!meter.verified(Time(41_000), &mut viewing, seq(2)));
+        assert!(meter.verified(Time(21_000), &mut viewing, seq(1), 0));
+        assert!(meter.verified(Time(41_000), &mut viewing, seq(1), 0));
+        assert!(!meter.verified(Time(41_000), &mut viewing, seq(2), 0));
         assert_eq!(meter.block_lag.percentiles().max, 40.0);
         assert_eq!(meter.piece_lag.percentiles().p50, 40.0);
     }

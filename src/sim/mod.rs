@@ -11,7 +11,7 @@
 //! | [`node`] | what a machine needs to be simulated |
 //! | [`machines`] | how the machines that ship come into it |
 //! | [`queue`] | what happens next |
-//! | `wires`, `link`, [`uplink`] | what travels between nodes, in which pieces, and when it is out |
+//! | `wires`, `link`, [`uplink`] | what travels between nodes, and when it is out |
 //! | `share` | how a thousand viewers share one copy of a block |
 //! | [`clip`] | what the encoder puts out |
 //! | `tracker` | who is introduced to whom |

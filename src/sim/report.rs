@@ -54,6 +54,9 @@ pub struct Report {
     pub classes: Vec<ClassReport>,
     /// Payload sent by the source over payload published.
     pub source_copies: f64,
+    /// Payload sent by all over payload verified by all viewers: above 1 are duplicates, blocks of
+    /// no use, and blocks on their way.
+    pub payload_ratio: f64,
     /// Control bytes over payload bytes, all nodes.
     pub overhead_ratio: f64,
     /// Connections that a machine ended because the other side broke a rule.

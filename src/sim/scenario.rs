@@ -15,7 +15,7 @@ const MIXED_MEAN: f64 = 1.3;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ScenarioError {
     /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("{message}{}", hint.as_ref().map(|h| format!("; did you mean \"{h}\"?")).unwrap_or_default())]
+    #[error("{message}{}", did_you_mean(hint.as_deref()))]
     Syntax {
         /// What the parser says, with the line.
         message: String,
@@ -219,7 +219,10 @@ pub struct Scenario {
     pub seed: u64,
     /// Viewers at the start.
     pub viewers: u32,
-    /// The viewers at the start come within this many seconds.
+    /// Seconds for which the source is alone: it listens before it publishes, and who comes before
+    /// the stream is as old as the target delay has to wait for it.
+    pub lead_s: f64,
+    /// The viewers at the start come within this many seconds after that.
     pub join_s: f64,
     /// Further sources that wait for the first one to fall silent.
     pub standbys: u32,
@@ -271,6 +274,7 @@ impl Default for Scenario {
             name: "steady".to_owned(),
             seed: 1,
             viewers: 20,
+            lead_s: 6.0,
             join_s: 2.0,
             standbys: 0,
             bitrate: 4_000_000,
@@ -333,6 +337,7 @@ impl Scenario {
         within("window_s", f64::from(self.window_s), 1.0, 3600.0, "1 to 3600")?;
         within("clock_skew_s", self.clock_skew_s, 0.0, 1e6, "0 to 1000000")?;
         for (key, seconds) in [
+            ("lead_s", self.lead_s),
             ("join_s", self.join_s),
             ("duration_s", self.duration_s),
             ("warm_up_s", self.warm_up_s),
@@ -447,6 +452,10 @@ fn nearest_key(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next().filter(|_| message.starts_with("unknown"))?;
     quoted.min_by_key(|known| distance(unknown, known)).map(str::to_owned)
+}
+
+fn did_you_mean(hint: Option<&str>) -> String {
+    hint.map(|known| format!("; did you mean \"{known}\"?")).unwrap_or_default()
 }
 
 /// Letters to insert, delete or replace to come from `a` to `b` (Levenshtein).

@@ -191,19 +191,20 @@ impl<M: Maker> World<M> {
         for _ in 0..self.scenario.standbys {
             self.add_node(Role::Standby, 0, upload_bps, Time(100_000));
         }
+        let lead = Time(us(self.scenario.lead_s));
         let (viewers, join_us) = (self.scenario.viewers, us(self.scenario.join_s));
-        self.add_viewers(viewers, join_us);
+        self.add_viewers(viewers, lead, join_us);
         self.queue.push(self.meter.from, Event::Measure);
         for (n, event) in (0u32..).zip(&self.scenario.event) {
             self.queue.push(Time(us(event.at_s)), Event::Scripted { event: n });
         }
     }
 
-    /// Plans so many viewers within the next `within_us`, in the shares of the classes.
-    fn add_viewers(&mut self, count: u32, within_us: u64) {
+    /// Plans so many viewers within `within_us` after `from`, in the shares of the classes.
+    fn add_viewers(&mut self, count: u32, from: Time, within_us: u64) {
         let mut classes = self.shuffled_classes(count);
         for class in classes.drain(..) {
-            let at = self.now.after_us(self.dice.births.below(within_us + 1));
+            let at = from.after_us(self.dice.births.below(within_us + 1));
             let times = self.classes[usize::from(class)].times;
             let upload_bps = (times * self.scenario.bitrate as f64) as u64;
             self.add_node(Role::Viewer, class, upload_bps, at);
@@ -424,8 +425,10 @@ impl<M: Maker> World<M> {
     fn look_into(&mut self, node: NodeId, machine: &mut M::Node) {
         let slot = &mut self.slots[node as usize];
         let mut unknown = None;
-        while let Some((seq, _)) = machine.verified() {
-            if slot.role == Role::Viewer && !self.meter.verified(self.now, &mut slot.viewing, seq) {
+        while let Some((seq, block)) = machine.verified() {
+            if slot.role == Role::Viewer
+                && !self.meter.verified(self.now, &mut slot.viewing, seq, block)
+            {
                 unknown = Some(seq);
             }
         }
@@ -723,7 +726,7 @@ impl<M: Maker> World<M> {
         } else {
             self.stop(life.node);
         }
-        self.add_viewers(1, 0);
+        self.add_viewers(1, self.now, 0);
     }
 
     /// A node leaves in good order.
@@ -847,7 +850,7 @@ impl<M: Maker> World<M> {
         let over = self.now.after_us(us(event.for_s));
         let chosen = self.choose(event.share, event.count, event.kind);
         match event.kind {
-            Kind::Join => self.add_viewers(event.count, us(event.for_s)),
+            Kind::Join => self.add_viewers(event.count, self.now, us(event.for_s)),
             Kind::Leave => chosen.into_iter().for_each(|node| self.stop(node)),
             Kind::Vanish => chosen.into_iter().for_each(|node| self.vanish(node)),
             Kind::Crash => {
@@ -1005,6 +1008,7 @@ impl<M: Maker> World<M> {
             continuity: self.meter.all.continuity(),
             classes: self.meter.by_class.iter().map(class_report).collect(),
             source_copies: ratio(source_payload, self.meter.stream_bytes),
+            payload_ratio: ratio(payload, self.meter.received_bytes),
             overhead_ratio: ratio(all.control - all_before.control, payload),
             faults: self.faults,
             events: self.events,
@@ -1084,7 +1088,8 @@ mod tests {
 
     fn scenario(text: &str) -> Scenario {
         let base = "viewers = 12\nbitrate = 1_000_000\nresource_index = 8.0\n\
-                    source_copies = 6.0\nwarm_up_s = 4\nduration_s = 10\nchecks = \"all\"\n";
+                    source_copies = 6.0\nlead_s = 0\n\
+                    warm_up_s = 4\nduration_s = 10\nchecks = \"all\"\n";
         Scenario::parse(&format!("{base}{text}")).expect("valid scenario")
     }
 
