@@ -317,7 +317,7 @@ impl Feed {
         near.into_iter().flatten().filter_map(|at| self.entries.get(&at)).find_map(|other| {
             let other = other.entry.claim();
             contradict(&claim, &other, self.stream.info_hash)
-                .then(|| Proof { first: other, second: claim })
+                .then_some(Proof { first: other, second: claim })
         })
     }
 }

@@ -359,6 +359,7 @@ pub struct Proof {
 
 /// A message of the live extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a message is handled one at a time, never kept")]
 pub enum Live {
     /// What the sender holds.
     Window(Window),

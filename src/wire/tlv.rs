@@ -62,8 +62,11 @@ impl Tlvs {
     }
 }
 
+/// A field's type and value.
+type Field<'a> = (u16, &'a [u8]);
+
 /// Splits the first field off `bytes`.
-fn split_field(bytes: &[u8]) -> Option<((u16, &[u8]), &[u8])> {
+fn split_field(bytes: &[u8]) -> Option<(Field<'_>, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<4>()?;
     let kind = u16::from_be_bytes([head[0], head[1]]);
     let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
