@@ -43,6 +43,8 @@ pub enum Delivery {
 
 /// Shortest time that a missing piece is waited for beyond its deadline.
 const PATIENCE_US_MIN: u64 = 500_000;
+/// A reader aims this much below its delay, and at most by a tenth of it.
+const AIM_EARLY_US: u64 = 200_000;
 /// While its delay is short of the target, a reader plays this much slower, in percent.
 const SLOW_DOWN_PERCENT: u64 = 3;
 /// A piece that is late by more than this is a stall.
@@ -110,9 +112,12 @@ impl Reader {
     /// A reader that aims at `delay` between birth and handing over.
     #[must_use]
     pub fn new(delay: Duration) -> Self {
+        let delay_us = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         Self {
             state: State::Joining,
-            target_us: u64::try_from(delay.as_micros()).unwrap_or(u64::MAX),
+            // The stream's clock is behind the source's by the quickest way here: what aims at the
+            // delay itself would come a little after it.
+            target_us: delay_us - (delay_us / 10).min(AIM_EARLY_US),
             lag_us: None,
             credit: 0,
             next: Seq::default(),
@@ -429,8 +434,14 @@ mod tests {
         }
     }
 
-    fn reader(delay_ms: u64) -> Reader {
+    fn aiming_at(delay_ms: u64) -> Reader {
         let mut reader = Reader::new(Duration::from_millis(delay_ms));
+        reader.target_us = delay_ms * 1000;
+        reader
+    }
+
+    fn reader(delay_ms: u64) -> Reader {
+        let mut reader = aiming_at(delay_ms);
         reader.add_credit(1000);
         reader
     }
@@ -483,7 +494,7 @@ mod tests {
     #[test]
     fn a_reader_without_credit_gets_nothing_and_one_below_the_window_moves_to_a_start() {
         let mut scene = Scene::new(24, &[]);
-        let mut reader = Reader::new(Duration::from_millis(100));
+        let mut reader = aiming_at(100);
         reader.add_credit(1);
         assert_eq!(scene.read(&mut reader, birth(6)), ["4"]);
         assert!(scene.read(&mut reader, birth(23)).is_empty());

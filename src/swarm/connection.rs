@@ -24,6 +24,13 @@ const HANDSHAKE_US: u64 = 10_000_000;
 const KEEP_ALIVE_US: u64 = 60_000_000;
 /// A connection on which nothing arrives for this long is dead.
 const SILENCE_US: u64 = 120_000_000;
+/// A live peer that says nothing for this long is asked for its time: in a live stream there is
+/// always something to say.
+const PROBE_US: u64 = 2_000_000;
+/// And is given up when it does not answer either.
+const PROBED_SILENCE_US: u64 = 6_000_000;
+/// Peers are asked for their time this often.
+const CLOCK_US: u64 = 10_000_000;
 /// Messages of our extension that a peer must understand to be a live peer.
 const REQUIRED: [Kind; 6] =
     [Kind::Window, Kind::Entries, Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End];
@@ -116,6 +123,9 @@ impl Swarm {
                     close.push((peer.link, "does not speak the live extension"));
                 }
                 Stage::Live if silent > SILENCE_US => close.push((peer.link, "silent for 120 s")),
+                Stage::Live if silent > PROBED_SILENCE_US && answers_probes(peer) => {
+                    close.push((peer.link, "silent for 6 s, and to a probe"));
+                }
                 Stage::Live if now >= peer.claim_until => {
                     close.push((peer.link, "declared an epoch and did not show its entry in 2 s"));
                 }
@@ -386,13 +396,17 @@ impl Swarm {
         }
     }
 
-    /// Asks peers for their time, each every ten seconds.
+    /// Asks peers for their time, each every ten seconds and those that fell silent at once.
     pub(super) fn tick_clocks(&mut self) {
         let now = self.now.mono;
         let due: Vec<Link> = self
             .peers
             .values()
-            .filter(|p| p.is_live() && now.since_us(p.clock_at) >= 10_000_000)
+            .filter(|p| {
+                let asked = now.since_us(p.clock_at);
+                let probe = now.since_us(p.last_in) > PROBE_US && asked >= PROBE_US;
+                p.is_live() && (asked >= CLOCK_US || probe)
+            })
             .map(|p| p.link)
             .collect();
         for link in due {
@@ -423,4 +437,9 @@ impl Swarm {
             .collect();
         self.send_live(link, &Live::Report(Report::Answer { report: *report, received }));
     }
+}
+
+/// Whether a peer understands the message that it is probed with.
+fn answers_probes(peer: &Peer) -> bool {
+    peer.extended.id_of(Extension::Live(Kind::Clock)).is_some()
 }

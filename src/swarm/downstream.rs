@@ -18,12 +18,17 @@ use crate::wire::tlv::Tlvs;
 pub(super) const JOBS_MAX: usize = 1024;
 /// Bytes under way to one peer: two blocks, so that the next one is ready when one leaves.
 const LINK_AHEAD: usize = 2 * 16_400;
-/// Bytes under way on a limited uplink over all peers.
-const UPLINK_AHEAD: usize = 3 * 16_400;
+/// Bytes that may still be under way on a limited uplink when the next block is handed over: one
+/// block at a time.
+const UPLINK_AHEAD: usize = 8 << 10;
 /// A subscribed block that waited this long is of no use any more.
-const LATE_US: u64 = 4_000_000;
+const LATE_US: u64 = 1_000_000;
 /// Share of the upload limit that subscriptions may take, in percent.
-const FLOW_SHARE_PERCENT: u64 = 95;
+const FLOW_SHARE_PERCENT: u64 = 90;
+/// A stripe whose blocks are overdue by this much is not granted to others.
+const STARVED_US: u64 = 300_000;
+/// Requested blocks that wait for the uplink, over all peers: more would be late.
+const PULLS_WAITING_MAX: usize = 24;
 /// Copies of the stream that a source without a limit sends under subscriptions.
 const COPIES_SOURCE: u64 = 4;
 /// Copies that anybody else without a limit sends.
@@ -31,6 +36,12 @@ const COPIES_VIEWER: u64 = 3;
 /// Peers that get entries without getting blocks: of a source, of anybody else.
 const ENTRY_FLOWS_SOURCE: usize = 2;
 const ENTRY_FLOWS_VIEWER: usize = 16;
+/// More is granted than the uplink carries by this much of a copy: something has to go, one a
+/// second.
+const OVERDRAWN: f64 = 0.1;
+const SHED_US: u64 = 1_000_000;
+/// Blocks by their number modulo this: as fine as stripes can be.
+const BLOCK_CLASSES: u32 = 32;
 /// Priority of subscribed and of requested blocks.
 const PUSH: u8 = 0;
 const PULL: u8 = 1;
@@ -115,33 +126,58 @@ impl Swarm {
         if !self.is_publishing() && !self.supplies(link, wish) {
             return (None, Reason::LATE);
         }
-        let spare = self.spare_share();
         let wanted = f64::from(wish.eighths()) / (8.0 * f64::from(wish.k));
-        if wanted <= spare {
-            return (Some(*wish), Reason::NONE);
-        }
-        // In part: as many eighths of the stripes as fit.
-        let per_eighth = f64::from(wish.stripes.count_ones()) / (8.0 * f64::from(wish.k));
-        let eighths = (spare / per_eighth).floor() as u32;
-        if eighths < 4 {
+        if self.is_publishing() && !self.is_least_given(wish) {
             return (None, Reason::FULL);
         }
-        let part = (0..8).filter(|bit| wish.part & (1 << bit) != 0).take(eighths as usize);
-        let part = part.fold(0u8, |mask, bit| mask | 1 << bit);
-        (Some(Cover { part, ..*wish }), Reason::FULL)
+        if wanted <= self.spare_share() {
+            (Some(*wish), Reason::NONE)
+        } else {
+            (None, Reason::FULL)
+        }
     }
 
-    /// Whether we get these stripes from somebody other than `link`.
+    /// Whether no part of the stream has gone out less often than what is wished for. A source
+    /// gives every part once before it gives any part twice: nobody else can make up for it.
+    fn is_least_given(&self, wish: &Cover) -> bool {
+        let flows = self.peers.values().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
+        let mut given = [0.0f64; BLOCK_CLASSES as usize];
+        for cover in flows {
+            let share = f64::from(cover.part.count_ones()) / 8.0;
+            let even = BLOCK_CLASSES.is_multiple_of(u32::from(cover.k.max(1)));
+            for (class, copies) in (0..).zip(given.iter_mut()) {
+                if !even {
+                    // Its stripes run across ours: on average it covers its share of each.
+                    *copies += f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1)));
+                } else if cover.stripes & (1 << (class % u32::from(cover.k))) != 0 {
+                    *copies += share;
+                }
+            }
+        }
+        let least = given.iter().copied().fold(f64::INFINITY, f64::min);
+        let wished = (0..).zip(given).filter(|(class, _): &(u32, f64)| {
+            wish.stripes & (1 << (class % u32::from(wish.k))) != 0
+        });
+        wished.map(|(_, copies)| copies).fold(0.0, f64::max) < least + 0.5
+    }
+
+    /// Whether we get these stripes, and from somebody other than `link`.
     fn supplies(&self, link: Link, wish: &Cover) -> bool {
-        let active = |peer: &super::peer::Peer| {
-            peer.orders
-                .values()
-                .filter(|o| o.stripe.is_some() && o.state == OrderState::Active)
-                .filter(|o| o.cover.k != wish.k || o.cover.stripes & wish.stripes != 0)
-                .count()
+        let k = self.upstream.k();
+        let needed: Vec<u8> = (0..k)
+            // With another count of stripes any of ours may hold what is wished for.
+            .filter(|s| wish.k != k || wish.stripes & (1 << s) != 0)
+            .collect();
+        let supplied = |stripe: &u8| {
+            self.peers.values().filter(|p| p.link != link).any(|p| {
+                p.orders.values().any(|o| {
+                    o.stripe == Some(*stripe)
+                        && o.state == OrderState::Active
+                        && o.due_since.is_none_or(|due| self.now.mono.since_us(due) < STARVED_US)
+                })
+            })
         };
-        let others: usize = self.peers.values().filter(|p| p.link != link).map(active).sum();
-        others > 0
+        needed.iter().all(supplied)
     }
 
     /// Bytes per second that subscriptions may take.
@@ -244,6 +280,26 @@ impl Swarm {
         for (link, block) in rejected {
             self.reject(link, block);
         }
+        self.shed();
+    }
+
+    /// Ends a subscription while more is granted than the uplink carries: all would come late.
+    fn shed(&mut self) {
+        let now = self.now.mono;
+        if now < self.shed_at || self.spare_share() > -OVERDRAWN {
+            return;
+        }
+        self.shed_at = now.after_us(SHED_US);
+        let flows: Vec<(Link, u8)> = self
+            .peers
+            .values()
+            .flat_map(|p| p.flows.iter().map(move |(id, f)| (p.link, *id, f)))
+            .filter(|(_, _, f)| f.cover.is_some())
+            .map(|(link, id, _)| (link, id))
+            .collect();
+        if let Some((link, id)) = flows.get(self.rng.index(flows.len())).copied() {
+            self.end_flow(link, id, Reason::FULL);
+        }
     }
 
     fn reject(&mut self, link: Link, block: BlockId) {
@@ -275,12 +331,18 @@ impl Swarm {
         let now = self.now.mono;
         let epoch = self.epoch();
         let id = self.held_block(request);
+        let limited = self.bucket.is_some();
+        let pulls = |p: &super::peer::Peer| p.jobs.values().filter(|j| j.flow.is_none()).count();
+        let all_waiting: usize = self.peers.values().map(pulls).sum();
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let waiting = peer.jobs.values().filter(|job| job.flow.is_none()).count();
         if waiting >= 2 * REQUESTS_QUEUED_MAX {
             return self.fault(link, &format_args!("{waiting} requests at once"));
         }
-        let refused = peer.choked || peer.epoch != epoch || waiting >= REQUESTS_QUEUED_MAX;
+        let refused = peer.choked
+            || peer.epoch != epoch
+            || waiting >= REQUESTS_QUEUED_MAX
+            || (limited && all_waiting >= PULLS_WAITING_MAX);
         let Some(id) = id.filter(|_| !refused) else {
             self.send(link, &Message::Reject(request));
             return;

@@ -29,6 +29,8 @@ const JOIN_RUN: u16 = 64;
 const FEED_SILENCE_US_MIN: u64 = 1_500_000;
 /// Longest pause between two attempts to find a better source of entries.
 const FEED_BACKOFF_US_MAX: u64 = 5_000_000;
+/// A pause of the input longer than this is none of the stream's time.
+const GAP_US: u64 = 500_000;
 /// A new epoch's entry must come this soon after it was declared.
 pub(super) const CLAIM_US: u64 = 2_000_000;
 
@@ -114,7 +116,7 @@ impl Swarm {
         if head.len > 0 {
             self.incomplete.insert(seq.index);
             self.entry_at.insert(seq.index, now);
-            self.upstream.expect(&head, now);
+            self.expect_blocks(&head);
         }
         if is_head {
             self.slide();
@@ -321,18 +323,22 @@ impl Swarm {
         ((newest - oldest) / count.max(1)).clamp(20_000, 1_000_000)
     }
 
-    /// Bytes of stream per second at present.
+    /// Bytes of stream per second at present, silences left out: what there is to send when there
+    /// is something to send.
     pub(super) fn stream_rate(&self) -> u64 {
         let Some(core) = &self.core else { return 500_000 };
         let hint = core.torrent.stream.bitrate.map_or(500_000, |bits| bits / 8);
-        let recent = || core.feed.iter().rev().take(64).map(|g| &g.entry.head);
-        let (Some(newest), Some(oldest)) = (recent().next(), recent().last()) else { return hint };
-        let span = newest.published().0.saturating_sub(oldest.birth.0);
-        if span < 2_000_000 {
-            return hint;
+        let recent = core.feed.iter().rev().take(64).map(|g| &g.entry.head);
+        let (mut bytes, mut span_us) = (0, 0);
+        let mut next_birth: Option<u64> = None;
+        for head in recent.filter(|head| head.len > 0) {
+            let own = u64::from(head.span_us);
+            let until_next = next_birth.map_or(own, |next| next.saturating_sub(head.birth.0));
+            bytes += u64::from(head.len);
+            span_us += if until_next > own + GAP_US { own } else { until_next };
+            next_birth = Some(head.birth.0);
         }
-        let bytes: u64 = recent().map(|head| u64::from(head.len)).sum();
-        (bytes * 1_000_000 / span).max(1000)
+        if span_us < 2_000_000 { hint } else { (bytes * 1_000_000 / span_us).max(1000) }
     }
 
     /// Looks after the feed: what was asked for and did not come, sources that fell silent, the

@@ -16,6 +16,8 @@ pub const HELD_PIECES_MAX: usize = 2;
 /// Blocks remembered as sent under a subscription, so that a late request is not served twice.
 const SENT_MAX: usize = 256;
 
+/// Who said nothing for this long is not relied on.
+const ALERT_US: u64 = 1_500_000;
 /// Entries remembered as shown by a peer.
 const SHOWED_MAX: usize = 512;
 
@@ -78,6 +80,19 @@ pub struct Order {
     pub credit: u32,
     /// Verified payload bytes that came.
     pub bytes: u64,
+    /// Since when a block of it is due whose entry is here; `None` while nothing is due.
+    pub due_since: Option<Time>,
+    /// Average time from an entry's arrival to its block's under this order, microseconds.
+    pub lag_us: Option<u64>,
+}
+
+impl Order {
+    /// Notes that a block came under this order, so long after its entry.
+    pub fn came(&mut self, lag_us: u64, bytes: u64) {
+        self.due_since = None;
+        self.bytes += bytes;
+        self.lag_us = Some(self.lag_us.map_or(lag_us, |old| (old * 7 + lag_us) / 8));
+    }
 }
 
 /// A request of ours.
@@ -190,6 +205,8 @@ pub struct Peer {
     showed: VecDeque<PieceIndex>,
     /// Pieces of which it sent a bad block and whose entry it has yet to show.
     pub accused: BTreeSet<PieceIndex>,
+    /// It had no room for a request: it is not asked again before.
+    pub busy_until: Time,
     /// Its blocks without entries.
     pub held: Vec<HeldBlock>,
     /// Our asks for runs.
@@ -259,6 +276,7 @@ impl Peer {
             jobs: BTreeMap::new(),
             job_seq: 0,
             sent: VecDeque::new(),
+            busy_until: Time::ZERO,
             showed: VecDeque::new(),
             accused: BTreeSet::new(),
             held: Vec::new(),
@@ -284,6 +302,12 @@ impl Peer {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.stage == Stage::Live
+    }
+
+    /// Whether it has said something lately, as everybody does who takes part in a live stream.
+    #[must_use]
+    pub fn is_alert(&self, now: Time) -> bool {
+        now.since_us(self.last_in) < ALERT_US
     }
 
     /// Whether it says that it holds a piece of `epoch`.

@@ -12,15 +12,19 @@ use crate::wire::limits::REQUESTS_QUEUED_MAX;
 use crate::wire::message::{Message, Request};
 
 /// Requests open at one peer.
-const DEPTH: usize = 12;
+const DEPTH: usize = 6;
 /// Incomplete pieces looked at in one pass, oldest first.
 const PIECES_PER_PASS: usize = 48;
 /// A request that is not answered by then is asked of somebody else.
 const ANSWER_US: u64 = 1_500_000;
 /// An answer that comes later than this is no answer.
 const FORGET_US: u64 = 30_000_000;
+/// Age taken for a block whose piece is long complete.
+const LATE_AGE_US: u64 = 1_500_000;
+/// A peer that rejected a request is not asked again for this long.
+const BUSY_US: u64 = 400_000;
 /// A subscribed block may be late by this much at least before it is pulled.
-const GRACE_US_MIN: u64 = 300_000;
+const GRACE_US_MIN: u64 = 400_000;
 
 impl Swarm {
     /// A `piece` message came.
@@ -80,6 +84,7 @@ impl Swarm {
             Put::Verified | Put::Completed => {}
             Put::Duplicate => {
                 self.totals.duplicate += payload.len() as u64;
+                self.late_duplicate(link, id, no);
                 return;
             }
             Put::NoEntry => {
@@ -88,11 +93,12 @@ impl Swarm {
             }
             Put::Bad => return self.bad_block(link, id),
         }
+        let age = self.entry_at.get(&id.piece).map_or(0, |at| now.since_us(*at));
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.down.add(now, payload.len() as u64);
             let order = peer.orders.values_mut().find(|o| o.stripe.is_some() && o.cover.covers(no));
             if let Some(order) = order {
-                order.bytes += payload.len() as u64;
+                order.came(age, payload.len() as u64);
             }
             if peer.hops == 0 {
                 self.totals.from_source += payload.len() as u64;
@@ -106,6 +112,20 @@ impl Swarm {
         }
         self.take_back(link, id);
         self.block_verified(Some(link), seq, id.block, no, put == Put::Completed);
+    }
+
+    /// A block under a subscription that was fetched elsewhere meanwhile: its upstream is slow, not
+    /// silent.
+    fn late_duplicate(&mut self, link: Link, id: BlockId, no: BlockNo) {
+        let now = self.now.mono;
+        let entry_at = self.entry_at.get(&id.piece).copied();
+        let age = entry_at.map_or(LATE_AGE_US, |at| now.since_us(at));
+        let orders = self.peers.get_mut(&link).map(|p| p.orders.values_mut());
+        let order =
+            orders.and_then(|mut all| all.find(|o| o.stripe.is_some() && o.cover.covers(no)));
+        if let Some(order) = order {
+            order.came(age, 0);
+        }
     }
 
     /// The same block may have been asked of somebody else: taken back there.
@@ -135,7 +155,6 @@ impl Swarm {
         no: BlockNo,
         completed: bool,
     ) {
-        self.upstream.came(no);
         if let Some(trace) = &mut self.trace {
             trace.push_back(Trace::Verified { at: seq, block });
         }
@@ -201,15 +220,15 @@ impl Swarm {
     pub(super) fn rejected(&mut self, link: Link, request: Request) {
         let Ok(block) = u16::try_from(request.begin / BLOCK_LEN) else { return };
         let id = BlockId { piece: request.index, block };
+        let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let known = peer.asked.remove(&id);
         if self.in_flight.get(&id) == Some(&link) {
             self.in_flight.remove(&id);
         }
         match known {
-            // What it announced and will not give is not asked of it again.
             Some(asked) if !asked.stale && !peer.chokes_us => {
-                peer.haves.remove(request.index);
+                peer.busy_until = now.after_us(BUSY_US);
                 self.pull_dirty = true;
             }
             Some(_) => self.pull_dirty = true,
@@ -265,6 +284,8 @@ impl Swarm {
             bucket.refill(now);
         }
         let grace = GRACE_US_MIN.max(2 * self.piece_us());
+        // What is not here when half its delay is over is fetched whatever was promised.
+        let patience = grace.max(self.delay_us() / 2);
         let mut wanted = Vec::new();
         for index in self.incomplete.range(floor..).take(PIECES_PER_PASS) {
             let Some(core) = &self.core else { return };
@@ -277,7 +298,7 @@ impl Swarm {
                     continue;
                 }
                 let no = BlockNo(piece.genuine.entry.head.first_block.0 + u64::from(block));
-                if age < grace && self.is_ordered(no) {
+                if self.order_lag(no).is_some_and(|lag| age < grace.max(2 * lag).min(patience)) {
                     continue;
                 }
                 wanted.push(id);
@@ -293,26 +314,27 @@ impl Swarm {
         }
     }
 
-    /// Whether a granted subscription brings this block.
-    fn is_ordered(&self, no: BlockNo) -> bool {
-        self.peers.values().any(|p| {
-            p.orders.values().any(|o| {
-                o.stripe.is_some()
-                    && o.state == OrderState::Active
-                    && o.first <= no
-                    && o.cover.covers(no)
-            })
-        })
+    /// How late the granted subscription that brings this block usually is; `None` without one.
+    fn order_lag(&self, no: BlockNo) -> Option<u64> {
+        let orders = self.peers.values().flat_map(|p| p.orders.values());
+        orders
+            .filter(|o| o.stripe.is_some() && o.state == OrderState::Active)
+            .filter(|o| o.first <= no && o.cover.covers(no))
+            .map(|o| o.lag_us.unwrap_or(0))
+            .min()
     }
 
     /// The peer to ask for a block: of those that hold its piece and serve us, the one with the
     /// fewest open requests; the source only if nobody else has it.
     fn holder(&mut self, seq: Seq, id: BlockId) -> Option<Link> {
+        let now = self.now.mono;
         let mut best: Option<((bool, usize, u64), Link)> = None;
         for peer in self.peers.values() {
             let open = peer.requests_open();
             let usable = peer.is_live()
                 && !peer.chokes_us
+                && peer.busy_until <= now
+                && peer.is_alert(now)
                 && peer.holds(seq)
                 && open < DEPTH
                 && peer.asked.len() < REQUESTS_QUEUED_MAX

@@ -24,33 +24,40 @@ const REFUSED_US: u64 = 300_000;
 const REFUSED_US_MAX: u64 = 4_000_000;
 /// A stripe is silent after this long at least.
 const SILENCE_US_MIN: u64 = 500_000;
+/// An upstream whose blocks come this long after their entries is replaced.
+const LATE_US: u64 = 1_200_000;
+/// A better upstream is looked for this often.
+const IMPROVE_US: u64 = 1_000_000;
+/// And is one that is ahead by this much.
+const AHEAD_US: u64 = 60_000;
 /// An ended subscription whose `bl_end` never came is forgotten after this long.
 const ENDING_US: u64 = 10_000_000;
 /// Sources of entries that are kept.
 const ENTRY_ORDERS: usize = 2;
 
-/// What is known of one stripe.
-#[derive(Clone, Copy, Debug, Default)]
-struct StripeState {
-    /// Since when a block of it is due whose entry is here; `None` while nothing is due.
-    due_since: Option<Time>,
-}
-
 /// The state of our standing subscriptions beyond what each connection knows.
 #[derive(Debug)]
 pub(super) struct Upstream {
     epoch: Epoch,
-    stripes: Vec<StripeState>,
+    /// Stripes that the stream is cut into here.
+    k: u8,
     /// Until when a peer is not asked again for a stripe (`None`: entries), and how long that was.
     refused: BTreeMap<(Link, Option<u8>), (Time, u64)>,
     next_block: BlockNo,
+    improve_at: Time,
     rng: Rng,
 }
 
 impl Upstream {
     pub(super) fn new(rng: Rng) -> Self {
-        let stripes = vec![StripeState::default(); usize::from(STRIPES_SMALL)];
-        Self { epoch: Epoch(0), stripes, refused: BTreeMap::new(), next_block: BlockNo(0), rng }
+        Self {
+            epoch: Epoch(0),
+            k: STRIPES_SMALL,
+            refused: BTreeMap::new(),
+            next_block: BlockNo(0),
+            improve_at: Time::ZERO,
+            rng,
+        }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -66,7 +73,6 @@ impl Upstream {
     pub(super) fn enter(&mut self, epoch: Epoch) {
         self.epoch = epoch;
         self.next_block = BlockNo(0);
-        self.stripes.fill(StripeState::default());
         self.refused.clear();
     }
 
@@ -78,26 +84,12 @@ impl Upstream {
 
     /// Stripes that the stream is cut into here.
     pub(super) fn k(&self) -> u8 {
-        self.stripes.len() as u8
+        self.k
     }
 
-    /// Notes that the blocks of a new entry are due from now on.
-    pub(super) fn expect(&mut self, head: &Head, now: Time) {
+    /// Notes that the blocks of a new entry are known.
+    fn pass(&mut self, head: &Head) {
         self.next_block = self.next_block.max(head.end_block());
-        let k = self.stripes.len() as u64;
-        for no in head.first_block.0..head.end_block().0 {
-            if let Some(stripe) = self.stripes.get_mut((no % k) as usize) {
-                stripe.due_since.get_or_insert(now);
-            }
-        }
-    }
-
-    /// Notes that a block came.
-    pub(super) fn came(&mut self, block: BlockNo) {
-        let k = self.stripes.len() as u64;
-        if let Some(stripe) = self.stripes.get_mut((block.0 % k) as usize) {
-            stripe.due_since = None;
-        }
     }
 
     fn is_refused(&self, link: Link, stripe: Option<u8>, now: Time) -> bool {
@@ -118,6 +110,22 @@ impl Upstream {
 }
 
 impl Swarm {
+    /// Notes that the blocks of a new entry are due from now on.
+    pub(super) fn expect_blocks(&mut self, head: &Head) {
+        let now = self.now.mono;
+        self.upstream.pass(head);
+        for peer in self.peers.values_mut() {
+            for order in peer.orders.values_mut() {
+                let active = order.stripe.is_some() && order.state == OrderState::Active;
+                let mut covered = (head.first_block.0.max(order.first.0)..head.end_block().0)
+                    .filter(|no| order.cover.covers(BlockNo(*no)));
+                if active && covered.next().is_some() {
+                    order.due_since.get_or_insert(now);
+                }
+            }
+        }
+    }
+
     /// The connection is gone, and with it what was ordered there.
     pub(super) fn lose_upstream(&mut self, link: Link) {
         self.upstream.forget_refusals(link);
@@ -138,6 +146,31 @@ impl Swarm {
         for stripe in 0..self.upstream.k() {
             self.tend(stripe, silence);
         }
+        self.improve();
+    }
+
+    /// Now and then asks whether the stripe that comes latest may come from a peer that is ahead
+    /// of the one who brings it.
+    fn improve(&mut self) {
+        let now = self.now.mono;
+        if now < self.upstream.improve_at {
+            return;
+        }
+        self.upstream.improve_at = now.after_us(IMPROVE_US + self.upstream.rng.below(IMPROVE_US));
+        let orders = self.peers.values().flat_map(|p| p.orders.values().map(move |o| (p, o)));
+        let worst = orders
+            .filter(|(_, o)| o.state == OrderState::Active && now.since_us(o.since) > IMPROVE_US)
+            .filter_map(|(p, o)| Some((o.lag_us?, o.stripe?, p.link, p.have_lag_us?)))
+            .max();
+        let Some((_, stripe, link, lag)) = worst else { return };
+        let ahead: Vec<Link> = self
+            .peers
+            .values()
+            .filter(|p| p.have_lag_us.is_none_or(|theirs| theirs + AHEAD_US > lag))
+            .map(|p| p.link)
+            .chain([link])
+            .collect();
+        self.order_stripe(stripe, &ahead);
     }
 
     /// More stripes in a larger swarm: more upstreams to share the load, at the cost of messages.
@@ -155,7 +188,7 @@ impl Swarm {
             .filter(|(_, _, o)| o.stripe.is_some() && o.state != OrderState::Ending)
             .map(|(link, id, _)| (link, id))
             .collect();
-        self.upstream.stripes = vec![StripeState::default(); usize::from(k)];
+        self.upstream.k = k;
         for stripe in 0..k {
             self.order_stripe(stripe, &[]);
         }
@@ -205,9 +238,12 @@ impl Swarm {
         for (link, id) in older {
             self.end_order(link, id);
         }
-        let due = self.upstream.stripes.get(usize::from(stripe)).and_then(|s| s.due_since);
+        let order = self.peers.get(&link).and_then(|p| p.orders.get(&id));
+        let (due, lag) = order.map_or((None, None), |o| (o.due_since, o.lag_us));
         let silent = due.is_some_and(|due| now.since_us(due.max(since)) > silence);
-        if silent && orders.len() == 1 {
+        // Judged by progress: what brings blocks, but brings them late, is as good as silent.
+        let late = lag.is_some_and(|lag| lag > LATE_US) && now.since_us(since) > 2 * LATE_US;
+        if (silent || late) && orders.len() == 1 {
             self.upstream.refuse(link, Some(stripe), now, REFUSED_US_MAX);
             if !self.order_stripe(stripe, &[link]) {
                 // Nobody else: what is silent is given up all the same, to be asked anew.
@@ -263,6 +299,8 @@ impl Swarm {
             first,
             credit: 0,
             bytes: 0,
+            due_since: None,
+            lag_us: None,
         };
         peer.orders.insert(id, order);
         let last = BlockNo(u64::MAX);
@@ -303,6 +341,7 @@ impl Swarm {
         for peer in self.peers.values() {
             let usable = peer.is_live()
                 && peer.window_seen
+                && peer.is_alert(now)
                 && (stripe.is_none() || peer.epoch == epoch)
                 && !avoid.contains(&peer.link)
                 && !self.upstream.is_refused(peer.link, stripe, now)
