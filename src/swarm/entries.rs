@@ -318,7 +318,8 @@ impl Swarm {
         let mut recent = core.feed.iter().rev().take(16).map(|g| g.entry.head.birth.0);
         let (Some(newest), Some(oldest)) = (recent.next(), recent.last()) else { return 250_000 };
         let count = core.feed.iter().rev().take(16).count() as u64 - 1;
-        ((newest - oldest) / count.max(1)).clamp(20_000, 1_000_000)
+        // Whoever signs two chains in one epoch may have births that fall.
+        (newest.saturating_sub(oldest) / count.max(1)).clamp(20_000, 1_000_000)
     }
 
     /// Bytes of stream per second at present.
