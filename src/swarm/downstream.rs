@@ -62,7 +62,7 @@ impl Swarm {
         let first = wish.first.max(self.upstream.next_block());
         let credit = self.credit_for(cover.is_some() && wish.stripe == Stripe::Blocks);
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        let (epoch, unchoke) = (wish.epoch, cover.is_some() && wish.stripe == Stripe::Blocks);
+        let (epoch, unchoke) = (wish.epoch, cover.is_some());
         if cover.is_some() {
             let cover = (wish.stripe == Stripe::Blocks).then_some(granted);
             peer.flows.insert(wish.id, Flow { cover, epoch, first, last: wish.last });
@@ -73,7 +73,7 @@ impl Swarm {
         let ext = Tlvs::default();
         let grant = Grant { id: wish.id, reason, cover: granted, credit, epoch, first, ext };
         self.send_live(link, &Live::Grant(grant));
-        if unchoke {
+        if wish.stripe == Stripe::Blocks && !granted.is_empty() {
             self.push_recent(link, wish.id);
         }
         if wish.stripe == Stripe::Entries && !granted.is_empty() {

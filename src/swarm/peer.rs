@@ -70,6 +70,8 @@ pub struct Order {
     pub epoch: Epoch,
     /// Asked, granted or ending.
     pub state: OrderState,
+    /// Whether a grant came, also one that we no longer want.
+    pub granted: bool,
     /// Since when it is in that state.
     pub since: Time,
     /// The first block that it covers.
