@@ -159,12 +159,16 @@ impl Swarm {
             let shown = self.peers.get(&link).and_then(|p| p.shown);
             if shown.is_none_or(|s| s.epoch < window.epoch) {
                 if let Some(peer) = self.peers.get_mut(&link) {
-                    peer.claim_until = now.after_us(CLAIM_US);
+                    // The first claim sets the time: repeating it gains none.
+                    peer.claim_until = peer.claim_until.min(now.after_us(CLAIM_US));
                 }
                 self.ask_run(link, window.epoch, NEWEST, 1);
             }
         } else if let Some(peer) = self.peers.get_mut(&link) {
             peer.claim_until = Time::NEVER;
+        }
+        if changed && window.epoch < ours {
+            self.show_head(link);
         }
         self.show_interest(link);
         self.pull_dirty = true;
