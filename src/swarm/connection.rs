@@ -80,8 +80,7 @@ impl Swarm {
     /// Notes an offence that a race can explain; too many cannot be one.
     pub(super) fn strike(&mut self, link: Link, what: &dyn Display) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        peer.strikes += 1;
-        if peer.strikes > STRIKES_MAX {
+        if peer.strike(self.now.mono) > STRIKES_MAX {
             self.fault(link, &format_args!("{STRIKES_MAX} times: {what}"));
         }
     }

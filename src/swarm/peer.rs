@@ -16,6 +16,9 @@ pub const HELD_PIECES_MAX: usize = 2;
 /// Blocks remembered as sent under a subscription, so that a late request is not served twice.
 const SENT_MAX: usize = 256;
 
+/// A small offence is forgiven after this long.
+const STRIKE_FORGIVEN_US: u64 = 5_000_000;
+
 /// Entries remembered as shown by a peer.
 const SHOWED_MAX: usize = 512;
 
@@ -223,6 +226,8 @@ pub struct Peer {
     pub metadata_served: u32,
     /// Small offences that a race can explain; many of them cannot be.
     pub strikes: u32,
+    /// Until when strikes have been forgiven.
+    pub strikes_at: Time,
     /// Asks for runs and clocks answered in the present second, and the second's start.
     pub answers: (Time, u32),
 }
@@ -278,6 +283,7 @@ impl Peer {
             metadata_asked: None,
             metadata_served: 0,
             strikes: 0,
+            strikes_at: now,
             answers: (Time::ZERO, 0),
         }
     }
@@ -356,6 +362,19 @@ impl Peer {
         self.held.clear();
         self.showed.clear();
         self.accused.clear();
+    }
+
+    /// Notes a small offence; returns how many stand. One is forgiven every five seconds: over hours
+    /// races add up, an attack is quicker.
+    pub fn strike(&mut self, now: Time) -> u32 {
+        let forgiven = now.since_us(self.strikes_at) / STRIKE_FORGIVEN_US;
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        if forgiven > 0 {
+            self.strikes = self.strikes.saturating_sub(forgiven);
+            self.strikes_at = now;
+        }
+        self.strikes += 1;
+        self.strikes
     }
 
     /// Whether one more answer fits into what a peer may have of us in a second.
