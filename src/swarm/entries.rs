@@ -60,10 +60,14 @@ impl Swarm {
         };
         match core.feed.offer(raw) {
             Ok(Offer::New(genuine)) => self.entry_taken(Some(link), &genuine),
-            Ok(Offer::Known(seq) | Offer::Old(seq)) => self.shown(link, seq),
+            Ok(Offer::Known(seq)) => self.shown(link, seq),
+            // Not verified, so it shows nothing.
+            Ok(Offer::Old(_)) => {}
             Ok(Offer::Contradiction(proof, genuine)) => {
-                if let Some(genuine) = genuine {
-                    self.entry_taken(Some(link), &genuine);
+                match genuine {
+                    Some(genuine) => self.entry_taken(Some(link), &genuine),
+                    // It holds to the other chain: its blocks are good by another entry.
+                    None => self.acquit(link, proof.second.head.seq()),
                 }
                 self.contradicted(&proof);
             }
@@ -82,15 +86,28 @@ impl Swarm {
 
     /// The peer showed that it knows an entry.
     fn shown(&mut self, link: Link, seq: Seq) {
+        let epoch = self.epoch();
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.shown = peer.shown.max(Some(seq));
             if seq.epoch >= peer.epoch {
                 peer.claim_until = Time::NEVER;
             }
+            if seq.epoch != epoch {
+                return;
+            }
             if peer.note_showed(seq.index) && peer.epoch == seq.epoch {
                 let piece = seq.index;
                 self.fault(link, &format_args!("a block of piece {piece} failed its hash"));
             }
+        }
+    }
+
+    /// The peer showed another genuine entry than ours: its blocks of that piece were no lie.
+    fn acquit(&mut self, link: Link, seq: Seq) {
+        if let Some(peer) = self.peers.get_mut(&link)
+            && peer.epoch == seq.epoch
+        {
+            peer.accused.remove(&seq.index);
         }
     }
 
@@ -168,6 +185,7 @@ impl Swarm {
             // A peer keeps no more than we do, as far as we care.
             for peer in self.peers.values_mut() {
                 peer.haves.forget_below(first.index);
+                peer.accused = peer.accused.split_off(&first.index);
             }
         }
     }
