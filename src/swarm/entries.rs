@@ -10,7 +10,7 @@ use super::io::Event;
 use super::peer::{OrderState, Run};
 use super::{Core, Swarm};
 use crate::live::feed::{EntryFault, Genuine, Offer};
-use crate::units::{BlockId, Epoch, Link, PieceIndex, Seq, Time};
+use crate::units::{BLOCK_LEN, BlockId, Epoch, Link, PieceIndex, Seq, Time};
 use crate::wire::feed::Flags;
 use crate::wire::limits::{RUN_ENTRIES_MAX, RUN_LEN_MAX};
 use crate::wire::live::{Entries, Live, NEWEST, Proof};
@@ -23,6 +23,8 @@ const HELD_BYTES_ALL_MAX: usize = 1 << 20;
 const EARLY_ENTRIES_MAX: usize = 8;
 /// An ask that is not answered by then is given up.
 const RUN_US: u64 = 2_000_000;
+/// A block without its entry is held this long at least.
+const HELD_US_MIN: u64 = 500_000;
 /// Entries asked for at first when joining.
 const JOIN_RUN: u16 = 64;
 /// The feed is missed after this long at least.
@@ -215,12 +217,14 @@ impl Swarm {
     fn run_came(&mut self, link: Link, run: u8, entries: &[Bytes]) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(asked) = peer.runs.remove(&run) else {
-            return self.strike(link, &"an answer that nobody asked for");
+            return self.fault(link, &"an answer that nobody asked for");
         };
         if asked.index != NEWEST && entries.is_empty() {
             // Not held there; a block of it that waits here has no one left to vouch for it.
-            if let Some(peer) = self.peers.get_mut(&link) {
-                peer.held.retain(|h| h.block.piece != asked.index);
+            let held = peer.held.len();
+            peer.held.retain(|h| h.block.piece != asked.index);
+            if peer.held.len() < held {
+                self.strike(link, &"a block without an entry");
             }
         }
         for raw in entries {
@@ -242,7 +246,9 @@ impl Swarm {
     ) -> bool {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return false };
-        let same = |r: &Run| r.epoch == epoch && r.index == index;
+        // What is overdue may be asked once more; its number stays taken until it is answered.
+        let same =
+            |r: &Run| r.epoch == epoch && r.index == index && now.since_us(r.at) < RUN_US;
         if peer.runs.values().any(same) {
             return true;
         }
@@ -282,6 +288,11 @@ impl Swarm {
         let now = self.now.mono;
         let all: usize = self.peers.values().flat_map(|p| &p.held).map(|h| h.payload.len()).sum();
         let epoch = self.epoch();
+        let piece_len = self.torrent().map_or(0, |t| t.stream.piece_len);
+        if u32::from(block.block) >= piece_len.div_ceil(BLOCK_LEN) {
+            // No piece is so long: such numbers would only fill the list with small blocks.
+            return self.strike(link, &"a block behind the end of its piece");
+        }
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let mut pieces: Vec<PieceIndex> = peer.held.iter().map(|h| h.block.piece).collect();
         pieces.push(block.piece);
@@ -361,9 +372,17 @@ impl Swarm {
         if self.core.is_none() {
             return;
         }
+        let patience = HELD_US_MIN.max(self.piece_us());
+        let mut unexplained = Vec::new();
         for peer in self.peers.values_mut() {
-            peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
-            peer.held.retain(|held| now.since_us(held.at) < RUN_US);
+            let held = peer.held.len();
+            peer.held.retain(|held| now.since_us(held.at) < patience);
+            if peer.held.len() < held {
+                unexplained.push(peer.link);
+            }
+        }
+        for link in unexplained {
+            self.strike(link, &"a block without an entry");
         }
         if !self.is_publishing() {
             self.tick_entry_orders();
