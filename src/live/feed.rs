@@ -103,6 +103,8 @@ pub struct Feed {
     stream: Stream,
     key: VerifyingKey,
     entries: BTreeMap<PieceIndex, Arc<Genuine>>,
+    /// What is below has slid out of the window of this epoch and is not looked at again.
+    floor: PieceIndex,
     epoch: Epoch,
     highest: Option<Arc<Genuine>>,
     proof: Option<(Epoch, Proof)>,
@@ -117,7 +119,8 @@ impl Feed {
             return None;
         }
         let entries = BTreeMap::new();
-        Some(Self { stream, key, entries, epoch: Epoch(0), highest: None, proof: None })
+        let (floor, epoch) = (PieceIndex(0), Epoch(0));
+        Some(Self { stream, key, entries, floor, epoch, highest: None, proof: None })
     }
 
     /// The epoch that the feed is in; 0 before the first entry.
@@ -221,6 +224,7 @@ impl Feed {
         let seq = genuine.entry.head.seq();
         if seq.epoch > self.epoch {
             self.epoch = seq.epoch;
+            self.floor = PieceIndex(0);
             self.entries.clear();
         }
         let genuine = Arc::new(genuine);
@@ -232,7 +236,9 @@ impl Feed {
                 self.highest = Some(Arc::clone(&genuine));
             }
             while self.entries.len() > WINDOW_PIECES_MAX {
-                self.entries.pop_first();
+                if let Some((gone, _)) = self.entries.pop_first() {
+                    self.floor = self.floor.max(gone.next());
+                }
             }
         }
         match contradiction {
@@ -265,8 +271,10 @@ impl Feed {
         Some(true)
     }
 
-    /// Forgets entries below `index`.
+    /// Forgets entries below `index`; they slid out of the window, and who shows them again, of
+    /// itself or replayed, costs no check of a signature.
     pub fn forget_below(&mut self, index: PieceIndex) {
+        self.floor = self.floor.max(index);
         self.entries = self.entries.split_off(&index);
     }
 
@@ -306,7 +314,8 @@ impl Feed {
 
     fn is_below_window(&self, seq: Seq) -> bool {
         let Some(head) = self.head() else { return false };
-        seq.epoch == head.epoch && seq.index < head.index.minus(WINDOW_PIECES_MAX as u32)
+        let far = seq.index < head.index.minus(WINDOW_PIECES_MAX as u32);
+        seq.epoch == head.epoch && (far || seq.index < self.floor)
     }
 
     /// Proof that `genuine` contradicts an entry that is known, if it does.
@@ -416,6 +425,20 @@ pub(crate) mod tests {
         let found: Vec<_> = (0..8).map(index).collect();
         let [a, b, c] = [Some(10), Some(13), Some(14)];
         assert_eq!(found, [a, a, b, b, b, b, c, None]);
+    }
+
+    #[test]
+    fn what_slid_out_of_the_window_is_old_when_it_is_shown_again() {
+        let mut feed = Feed::new(stream()).expect("key");
+        let entries = chain(9, 10, &[100; 6]);
+        for entry in &entries {
+            feed.offer(entry).expect("genuine");
+        }
+        feed.forget_below(PieceIndex(13));
+        assert!(matches!(feed.offer(&entries[2]), Ok(Offer::Old(_))));
+        assert!(matches!(feed.offer(&entries[3]), Ok(Offer::Known(_))));
+        // Another epoch has its own window.
+        assert!(matches!(feed.offer(&chain(10, 0, &[100])[0]), Ok(Offer::New(_))));
     }
 
     #[test]

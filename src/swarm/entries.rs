@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::connection::ANSWERS_PER_S;
 use super::io::Event;
 use super::peer::{OrderState, Run};
-use super::{Core, Swarm};
+use super::Swarm;
 use crate::live::feed::{EntryFault, Genuine, Offer};
 use crate::units::{BLOCK_LEN, BlockId, Epoch, Link, PieceIndex, Seq, Time};
 use crate::wire::feed::Flags;
@@ -173,22 +173,17 @@ impl Swarm {
     fn slide(&mut self) {
         let Some(core) = &mut self.core else { return };
         let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return };
-        core.store.slide(head.birth);
-        let Core { feed, store, .. } = core;
-        let first = store.first().filter(|first| first.epoch == head.epoch);
-        if let Some(first) = first {
-            feed.forget_below(first.index);
-            self.incomplete = self.incomplete.split_off(&first.index);
-            self.entry_at = self.entry_at.split_off(&first.index);
-            if self.in_flight.first_key_value().is_some_and(|(id, _)| id.piece < first.index) {
-                let kept = BlockId { piece: first.index, block: 0 };
-                self.in_flight = self.in_flight.split_off(&kept);
-            }
-            // A peer keeps no more than we do, as far as we care.
-            for peer in self.peers.values_mut() {
-                peer.haves.forget_below(first.index);
-                peer.accused = peer.accused.split_off(&first.index);
-            }
+        let gone = core.store.slide(head.birth);
+        let Some(last) = gone.last().filter(|last| last.epoch == head.epoch) else { return };
+        let first = last.index.next();
+        core.feed.forget_below(first);
+        self.incomplete = self.incomplete.split_off(&first);
+        self.entry_at = self.entry_at.split_off(&first);
+        self.in_flight = self.in_flight.split_off(&BlockId { piece: first, block: 0 });
+        // A peer keeps no more than we do, as far as we care.
+        for peer in self.peers.values_mut() {
+            peer.haves.forget_below(first);
+            peer.accused = peer.accused.split_off(&first);
         }
     }
 
