@@ -243,7 +243,9 @@ impl Feed {
         }
         match contradiction {
             Some(proof) => {
-                self.proof.get_or_insert((seq.epoch, proof.clone()));
+                if self.proof.as_ref().is_none_or(|(epoch, _)| *epoch < seq.epoch) {
+                    self.proof = Some((seq.epoch, proof.clone()));
+                }
                 Offer::Contradiction(Box::new(proof), new.then_some(genuine))
             }
             None if new => Offer::New(genuine),
@@ -469,6 +471,16 @@ pub(crate) mod tests {
         let mut stranger = Feed::new(stream()).expect("key");
         assert_eq!(stranger.offer_proof(&proof), Some(true));
         assert_eq!(stranger.offer_proof(&proof), Some(false), "once an epoch");
+    }
+
+    #[test]
+    fn each_epoch_has_its_own_proof() {
+        let mut feed = Feed::new(stream()).expect("key");
+        for epoch in [9, 10] {
+            feed.offer(&chain(epoch, 7, &[100])[0]).expect("genuine");
+            feed.offer(&chain(epoch, 7, &[200])[0]).expect("genuine");
+            assert_eq!(feed.proof().map(|(of, _)| *of), Some(Epoch(epoch)));
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Swarm {
                     // It holds to the other chain: its blocks are good by another entry.
                     None => self.acquit(link, proof.second.head.seq()),
                 }
-                self.contradicted(&proof);
+                self.contradicted(None, &proof);
             }
             Err(EntryFault::NeedsNewer(at)) => {
                 if !std::mem::replace(&mut self.needs_newer_told, true) {
@@ -484,22 +484,22 @@ impl Swarm {
     pub(super) fn proof_came(&mut self, link: Link, proof: &Proof) {
         let Some(core) = &mut self.core else { return };
         match core.feed.offer_proof(proof) {
-            Some(true) => self.contradicted(proof),
+            Some(true) => self.contradicted(Some(link), proof),
             Some(false) => {}
             None => self.fault(link, &"a proof that proves nothing"),
         }
     }
 
     /// The broadcaster contradicted itself: told once an epoch, to the user and to all peers.
-    fn contradicted(&mut self, proof: &Proof) {
+    fn contradicted(&mut self, from: Option<Link>, proof: &Proof) {
         let epoch = proof.first.head.epoch;
         if self.proof_told.is_some_and(|told| told >= epoch) {
             return;
         }
         self.proof_told = Some(epoch);
         self.event(Event::Equivocation { at: proof.first.head.seq() });
-        let all: Vec<Link> = self.peers.values().filter(|p| p.is_live()).map(|p| p.link).collect();
-        for link in all {
+        let others = self.peers.values().filter(|p| p.is_live() && Some(p.link) != from);
+        for link in others.map(|p| p.link).collect::<Vec<_>>() {
             self.tell_proof(link);
         }
         self.source_contradicted(epoch);
