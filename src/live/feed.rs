@@ -27,7 +27,8 @@ pub struct Genuine {
     pub digest: Hash,
 }
 
-/// Why an entry was not taken. All but [`EntryFault::NeedsNewer`] are the sender's fault.
+/// Why an entry was not taken. All but [`EntryFault::UnknownKey`] and [`EntryFault::NeedsNewer`]
+/// are the sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryFault {
     /// Its form is wrong.
@@ -46,7 +47,11 @@ pub enum EntryFault {
         /// The torrent's piece length.
         max: u32,
     },
-    /// It is signed by a key, or has a critical field, that this version does not know.
+    /// It names a signing key of a later version: it can be judged neither genuine nor forged, so
+    /// one peer's word for it means nothing.
+    #[error("entry {0} is signed by a key of a later version")]
+    UnknownKey(Seq),
+    /// The broadcaster signed it, and it has a critical field that this version does not know.
     #[error("entry {0} needs a newer btlive")]
     NeedsNewer(Seq),
 }
@@ -200,7 +205,7 @@ impl Feed {
             return Ok(Offer::Old(seq));
         }
         if entry.head.key_id != 0 {
-            return Err(EntryFault::NeedsNewer(seq));
+            return Err(EntryFault::UnknownKey(seq));
         }
         let claim = entry.claim();
         if !signature_holds(&self.key, &claim, self.stream.info_hash) {
@@ -519,7 +524,7 @@ pub(crate) mod tests {
         let mut entry = Entry::parse(&chain(9, 1, &[100])[0]).expect("valid");
         entry.head.key_id = 1;
         sign(&mut entry);
-        assert!(matches!(feed.offer(&entry.encode()), Err(EntryFault::NeedsNewer(_))));
+        assert!(matches!(feed.offer(&entry.encode()), Err(EntryFault::UnknownKey(_))));
         entry.head.key_id = 0;
         entry.ext = entry.ext.with(0x8003, b"x").expect("fits");
         sign(&mut entry);

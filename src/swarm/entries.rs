@@ -73,6 +73,7 @@ impl Swarm {
                 }
                 self.contradicted(None, &proof);
             }
+            Err(EntryFault::UnknownKey(_)) => {}
             Err(EntryFault::NeedsNewer(at)) => {
                 if !std::mem::replace(&mut self.needs_newer_told, true) {
                     self.event(Event::NeedsNewer { at });
