@@ -244,10 +244,7 @@ impl Swarm {
     pub(super) fn greet(&mut self, link: Link) {
         self.show_head(link);
         self.send_window(link);
-        self.send_live(link, &Live::Clock(Clock::Ask { mine_us: self.now.wall.0 }));
-        if let Some(peer) = self.peers.get_mut(&link) {
-            peer.clock_at = self.now.mono;
-        }
+        self.ask_clock(link);
         self.tell_proof(link);
     }
 
@@ -371,13 +368,16 @@ impl Swarm {
                 }
             }
             Clock::Answer { mine_us, yours_us, arrived_us } => {
+                if !peer.answers_clock_ask(yours_us, now) {
+                    return;
+                }
                 // RFC 5905, section 8: offset and round trip from four times.
                 let (t1, t2) = (i128::from(yours_us), i128::from(arrived_us));
                 let (t3, t4) = (i128::from(mine_us), i128::from(wall));
                 let rtt = (t4 - t1) - (t3 - t2);
                 let offset = ((t2 - t1) + (t3 - t4)) / 2;
-                // What cannot be, or is older than a minute, says nothing.
-                if (0..60_000_000).contains(&rtt) {
+                // What cannot be says nothing.
+                if (0..30_000_000).contains(&rtt) {
                     peer.rtt_us = u64::try_from(rtt).ok();
                     peer.clock_offset_us = i64::try_from(offset).ok();
                 }
@@ -395,11 +395,16 @@ impl Swarm {
             .map(|p| p.link)
             .collect();
         for link in due {
-            if let Some(peer) = self.peers.get_mut(&link) {
-                peer.clock_at = now;
-            }
-            self.send_live(link, &Live::Clock(Clock::Ask { mine_us: self.now.wall.0 }));
+            self.ask_clock(link);
         }
+    }
+
+    fn ask_clock(&mut self, link: Link) {
+        let (now, mine_us) = (self.now.mono, self.now.wall.0);
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.note_clock_ask(mine_us, now);
+        }
+        self.send_live(link, &Live::Clock(Clock::Ask { mine_us }));
     }
 
     /// Answers what came from this peer under which credit id; what is answered to us is not yet

@@ -16,6 +16,10 @@ pub const HELD_PIECES_MAX: usize = 2;
 /// Blocks remembered as sent under a subscription, so that a late request is not served twice.
 const SENT_MAX: usize = 256;
 
+/// Asks for its time that may be open, and for how long each.
+const CLOCK_ASKS_MAX: usize = 4;
+const CLOCK_ASK_US: u64 = 30_000_000;
+
 /// A small offence is forgiven after this long.
 const STRIKE_FORGIVEN_US: u64 = 5_000_000;
 
@@ -212,6 +216,8 @@ pub struct Peer {
     pub clock_offset_us: Option<i64>,
     /// When its clock was last asked.
     pub clock_at: Time,
+    /// What we said our time was in asks that are not answered yet, and when.
+    pub clock_asks: VecDeque<(u64, Time)>,
     /// When peer exchange last went to it, and what it said.
     pub pex_at: Option<Time>,
     /// Addresses named in peer exchange with it.
@@ -276,6 +282,7 @@ impl Peer {
             rtt_us: None,
             clock_offset_us: None,
             clock_at: Time::ZERO,
+            clock_asks: VecDeque::new(),
             pex_at: None,
             pex_told: Vec::new(),
             pex_in_at: None,
@@ -362,6 +369,22 @@ impl Peer {
         self.held.clear();
         self.showed.clear();
         self.accused.clear();
+    }
+
+    /// Notes an ask for its time.
+    pub fn note_clock_ask(&mut self, mine_us: u64, now: Time) {
+        if self.clock_asks.len() >= CLOCK_ASKS_MAX {
+            self.clock_asks.pop_front();
+        }
+        self.clock_asks.push_back((mine_us, now));
+        self.clock_at = now;
+    }
+
+    /// Whether an answer belongs to an ask of the last 30 s; an ask is answered once.
+    pub fn answers_clock_ask(&mut self, yours_us: u64, now: Time) -> bool {
+        self.clock_asks.retain(|(_, at)| now.since_us(*at) <= CLOCK_ASK_US);
+        let found = self.clock_asks.iter().position(|(mine, _)| *mine == yours_us);
+        found.and_then(|at| self.clock_asks.remove(at)).is_some()
     }
 
     /// Notes a small offence; returns how many stand. One is forgiven every five seconds: over hours
