@@ -244,10 +244,8 @@ impl Swarm {
         if silent && !self.is_publishing() {
             return Condition::Stalled;
         }
-        let (offset, ok) = self.clock_consensus();
-        let corrected =
-            now.wall.minus(head.published()).saturating_add(if ok { offset } else { 0 });
-        if corrected.unsigned_abs() > STALE_US {
+        // By our own clock: what others say of the time never makes a stream live.
+        if now.wall.minus(head.published()).unsigned_abs() > STALE_US {
             return Condition::Stale;
         }
         let waiting = self.readers.values().any(|r| r.played().first_at.is_none());
@@ -262,7 +260,14 @@ impl Swarm {
     fn reason_for(&self, condition: Condition) -> Reason {
         use crate::wire::feed::Flags;
         match condition {
-            Condition::Stale => Reason::REPLAY,
+            Condition::Stale => {
+                let head = self.core.as_ref().and_then(|c| c.feed.highest());
+                let (offset, agreed) = self.clock_consensus();
+                let age = head.map_or(i64::MAX, |g| self.now.wall.minus(g.entry.head.published()));
+                let by_others = age.saturating_add(offset);
+                let recent = agreed && by_others.unsigned_abs() <= STALE_US;
+                if recent { Reason::OWN_CLOCK } else { Reason::REPLAY }
+            }
             Condition::Stalled => {
                 let highest = self.core.as_ref().and_then(|c| c.feed.highest());
                 let idle = highest.is_some_and(|g| g.entry.head.flags.has(Flags::IDLE));
