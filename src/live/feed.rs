@@ -157,6 +157,12 @@ impl Feed {
         self.entries.values()
     }
 
+    /// Entries of the current epoch below this index have slid out of the window.
+    #[must_use]
+    pub fn floor(&self) -> PieceIndex {
+        self.floor
+    }
+
     /// The oldest kept entry of the current epoch.
     #[must_use]
     pub fn oldest(&self) -> Option<&Arc<Genuine>> {

@@ -228,7 +228,8 @@ impl Swarm {
                 return;
             }
         }
-        self.check_start(entries.len());
+        let brought = self.core.as_ref().is_some_and(|c| c.feed.get(asked.index).is_some());
+        self.check_start(entries.len(), brought);
         self.fill_entry_gaps(link);
     }
 
@@ -433,16 +434,19 @@ impl Swarm {
         let below = core.feed.oldest().map_or(head.index, |g| g.entry.head.index);
         let gap_free = core.feed.iter().count() as u32 == head.index.0 - below.0 + 1;
         let from = if gap_free { below.minus(1) } else { head.index };
-        let best = self
+        // By chance, so that one who answers with nothing of use cannot keep us from starting.
+        let able: Vec<Link> = self
             .peers
             .values()
             .filter(|p| p.is_live() && p.shown.is_some_and(|s| s.epoch == head.epoch))
-            .max_by_key(|p| (p.shown, std::cmp::Reverse(p.runs.len())))
-            .map(|p| p.link);
-        let Some(link) = best else { return };
+            .filter(|p| p.free_run_id().is_some())
+            .map(|p| p.link)
+            .collect();
+        let floor = core.feed.floor();
+        let Some(link) = able.get(self.rng.index(able.len())).copied() else { return };
         // An answer comes within a round trip; after half a second somebody else is asked.
         self.backfill_at = now.after_us(500_000);
-        if below.0 == 0 {
+        if below <= floor {
             self.can_start = true;
         } else {
             self.ask_run(link, head.epoch, from, JOIN_RUN);
@@ -450,7 +454,7 @@ impl Swarm {
     }
 
     /// Whether the entries now reach back to a place where a reader may start.
-    fn check_start(&mut self, came: usize) {
+    fn check_start(&mut self, came: usize, brought: bool) {
         let now = self.now.mono;
         if self.can_start {
             return;
@@ -466,7 +470,7 @@ impl Swarm {
         let deep = oldest.is_some_and(|h| h.birth.0 + 10_000_000 < wanted.0);
         if reached || bottom || deep || came == 0 {
             self.can_start = true;
-        } else {
+        } else if brought {
             self.backfill_at = now;
             self.backfill();
         }
