@@ -1,7 +1,7 @@
 //! How a connection begins, which message goes where, and why it ends.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -16,6 +16,8 @@ use crate::wire::message::{Handshake, Message, Reserved, WireError};
 
 /// Connections to peers without our extension.
 pub(super) const FOREIGN_MAX: usize = 4;
+/// Connections from one host.
+const PER_HOST_MAX: usize = 8;
 /// A peer without our extension is served metadata this long.
 const FOREIGN_OPEN_US: u64 = 5_000_000;
 /// Handshakes must be complete this soon.
@@ -25,8 +27,7 @@ const KEEP_ALIVE_US: u64 = 60_000_000;
 /// A connection on which nothing arrives for this long is dead.
 const SILENCE_US: u64 = 120_000_000;
 /// Messages of our extension that a peer must understand to be a live peer.
-const REQUIRED: [Kind; 6] =
-    [Kind::Window, Kind::Entries, Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End];
+const REQUIRED: [Kind; 2] = [Kind::Window, Kind::Entries];
 /// Small offences that are taken for races.
 const STRIKES_MAX: u32 = 64;
 /// Answers to asks for runs and clocks that a peer gets in a second.
@@ -36,8 +37,11 @@ impl Swarm {
     pub(super) fn up(&mut self, link: Link, addr: SocketAddr, dialled: bool) {
         let now = self.now.mono;
         self.roster.connected(addr, dialled);
-        let full = self.peers.len() >= self.config.peers_max;
+        let full = self.peers.len() >= self.config.peers_max || self.is_crowd(addr);
         if self.stopping || self.roster.is_banned(addr, now) || (full && !dialled) {
+            if dialled {
+                self.roster.closed(addr, now, 0);
+            }
             self.out.push_back(Out::Close { link });
             return;
         }
@@ -48,6 +52,17 @@ impl Swarm {
             peer_id: self.config.peer_id,
         };
         self.small.entry(link).or_default().extend_from_slice(&handshake.encode());
+    }
+
+    /// Whether so many connections come from one host already that another one would let it take
+    /// the places of all others. On this machine and network many peers share an address.
+    fn is_crowd(&self, addr: SocketAddr) -> bool {
+        let ip = addr.ip();
+        let shared = match ip {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+        };
+        !shared && self.peers.values().filter(|p| p.addr.ip() == ip).count() >= PER_HOST_MAX
     }
 
     pub(super) fn down(&mut self, link: Link) {
@@ -92,7 +107,10 @@ impl Swarm {
         self.in_flight.retain(|_, link| *link != peer.link);
         self.pull_dirty = true;
         let rest = if matches!(peer.stage, Stage::Foreign { .. }) { FOREIGN_US } else { 0 };
-        self.roster.closed(peer.listens.unwrap_or(peer.addr), now, rest);
+        let listens = peer.listens.unwrap_or(peer.addr);
+        if !self.peers.values().any(|p| p.listens == Some(listens)) {
+            self.roster.closed(listens, now, rest);
+        }
         self.lose_upstream(peer.link);
         if peer.is_live() || fault {
             let reason = reason.to_owned();
@@ -187,11 +205,13 @@ impl Swarm {
     }
 
     /// Of two connections to one peer, the one that goes: both sides keep the one that the lower
-    /// peer id dialled.
+    /// peer id dialled. A peer id is no secret: from another host it says nothing, or a stranger
+    /// could push out any peer by taking its name.
     fn duplicate(&self, link: Link, id: PeerId) -> Option<Link> {
-        let other = self.peers.values().find(|p| p.id == id && p.link != link)?;
         let keep_dialled = self.config.peer_id.0 < id.0;
         let this = self.peers.get(&link)?;
+        let same = |p: &&Peer| p.id == id && p.link != link && p.addr.ip() == this.addr.ip();
+        let other = self.peers.values().find(same)?;
         if this.dialled == other.dialled {
             // Two of the same kind: the older one is more likely to be in use.
             return Some(link);
@@ -216,15 +236,19 @@ impl Swarm {
             Err(error) => return self.fault(link, &error),
         };
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        // A second handshake may change numbers; it does not begin anew (BEP 10).
-        let first = peer.stage == Stage::Extended;
+        if peer.stage != Stage::Extended {
+            // Sent again by who has got the metadata; nothing else of it counts.
+            peer.extended.metadata_size = theirs.metadata_size.or(peer.extended.metadata_size);
+            return;
+        }
         let speaks = REQUIRED.iter().all(|k| theirs.id_of(Extension::Live(*k)).is_some());
         if let (Some(port), false) = (theirs.p, peer.dialled) {
             peer.listens = Some(SocketAddr::new(peer.addr.ip(), port));
         }
         let (addr, listens, fast) = (peer.addr, peer.listens, peer.fast);
         peer.extended = theirs;
-        if !first {
+        if listens.is_some_and(|at| self.roster.is_banned(at, self.now.mono)) {
+            self.close(link, "is banned", false);
             return;
         }
         if !speaks || !fast {
@@ -263,6 +287,8 @@ impl Swarm {
             | Message::Extended { .. }
             | Message::Port(_)
             | Message::Suggest(_)
+            | Message::Bitfield(_)
+            | Message::HaveAll
             | Message::HaveNone
             | Message::Unknown { .. } => {}
             Message::Choke => self.choked_by(link),
@@ -273,9 +299,6 @@ impl Swarm {
             Message::Interested => peer.wants = true,
             Message::NotInterested => peer.wants = false,
             Message::Have(index) => self.have(link, index),
-            Message::Bitfield(_) | Message::HaveAll => {
-                self.fault(link, &"a bitfield in a live swarm");
-            }
             Message::Request(request) => self.requested(link, request),
             Message::Piece { index, begin, block } => self.block_came(link, index, begin, &block),
             Message::Cancel(request) => self.cancelled(link, request),

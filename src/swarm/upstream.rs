@@ -301,6 +301,7 @@ impl Swarm {
         for peer in self.peers.values() {
             let usable = peer.is_live()
                 && peer.window_seen
+                && peer.takes_orders()
                 && (stripe.is_none() || peer.epoch == epoch)
                 && !avoid.contains(&peer.link)
                 && !self.upstream.is_refused(peer.link, stripe, now)
