@@ -10,6 +10,10 @@ use crate::units::Time;
 
 /// Addresses kept.
 const KNOWN_MAX: usize = 1000;
+/// Of these, addresses that only peers named, so that a flood of them leaves room for trackers.
+const HEARSAY_MAX: usize = 600;
+/// Endpoints of one host that peers may name.
+const HOST_MAX: usize = 4;
 /// Banned hosts kept; the oldest bans are forgotten first.
 const BANNED_MAX: usize = 1000;
 /// Dials under way at once.
@@ -83,12 +87,27 @@ impl Roster {
             if !allowed || self.ours.contains(&addr) || self.known.contains_key(&addr) {
                 continue;
             }
+            if self.is_crowded(via, addr) {
+                continue;
+            }
             if self.known.len() >= KNOWN_MAX && !self.evict(rng) {
                 return;
             }
             let state = State::Idle { until: Time::ZERO };
             self.known.insert(addr, Known { via, state, failures: 0 });
         }
+    }
+
+    /// Whether one more address would give too much room to one host, or to what strangers say.
+    fn is_crowded(&self, via: Via, addr: SocketAddr) -> bool {
+        let hearsay = |via| matches!(via, Via::Pex | Via::Inbound);
+        if !hearsay(via) {
+            return false;
+        }
+        let host = |a: SocketAddr| matches!(Banned::of(a), Banned::Host(ip) if ip == addr.ip());
+        let of_host = self.known.keys().filter(|a| host(**a)).count();
+        let told = self.known.values().filter(|k| hearsay(k.via)).count();
+        of_host >= HOST_MAX || told >= HEARSAY_MAX
     }
 
     /// Forgets one address that is not in use: of a few drawn at random the one that failed most.
@@ -286,6 +305,10 @@ mod tests {
         let (mut roster, mut rng) = roster();
         for n in 0..3000 {
             roster.add(Via::Pex, &[addr(n)], &mut rng);
+        }
+        assert_eq!(roster.len(), HEARSAY_MAX, "some room is left for trackers");
+        for n in 0..3000 {
+            roster.add(Via::Tracker, &[addr(n)], &mut rng);
         }
         assert_eq!(roster.len(), KNOWN_MAX);
         let dials = std::iter::from_fn(|| roster.dial(Time(0), &mut rng)).count();
