@@ -199,14 +199,22 @@ impl Swarm {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
         if !peer.may_answer(now, ANSWERS_PER_S) {
+            // Answered with nothing, so that the number of the ask is free again.
+            let entries = Vec::new();
+            self.send_live(link, &Live::Entries(Entries::Answer { run, entries }));
             return self.strike(link, &"too many asks for runs");
         }
+        // Beyond its share it gets one entry an ask: enough to follow, too little to burden us.
+        peer.run_bytes.refill(now);
+        let most = if peer.run_bytes.is_open() { RUN_ENTRIES_MAX } else { 1 };
+        let count = usize::from(count).min(most);
         let entries = match &self.core {
-            Some(core) if core.feed.epoch() == epoch || index == NEWEST => {
-                core.feed.run(index, usize::from(count).min(RUN_ENTRIES_MAX), RUN_LEN_MAX)
+            Some(core) if epoch == Epoch(0) || core.feed.epoch() == epoch || index == NEWEST => {
+                core.feed.run(index, count, RUN_LEN_MAX)
             }
             _ => Vec::new(),
         };
+        peer.run_bytes.spend(entries.iter().map(Bytes::len).sum());
         self.send_live(link, &Live::Entries(Entries::Answer { run, entries }));
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::haves::Haves;
-use super::rate::Meter;
+use super::rate::{Bucket, Meter};
 use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::live::{Cover, HOPS_UNKNOWN, Reason};
@@ -19,6 +19,10 @@ const SENT_MAX: usize = 256;
 /// Asks for its time that may be open, and for how long each.
 const CLOCK_ASKS_MAX: usize = 4;
 const CLOCK_ASK_US: u64 = 30_000_000;
+
+/// Bytes of entries that a peer is sent on its asks: a window at once, then a few each second.
+const RUN_BYTES_PER_S: u64 = 32 << 10;
+const RUN_BYTES_BURST: u64 = 512 << 10;
 
 /// A small offence is forgiven after this long.
 const STRIKE_FORGIVEN_US: u64 = 5_000_000;
@@ -236,6 +240,10 @@ pub struct Peer {
     pub strikes_at: Time,
     /// Asks for runs and clocks answered in the present second, and the second's start.
     pub answers: (Time, u32),
+    /// What it may still be sent in answers to asks for runs.
+    pub run_bytes: Bucket,
+    /// When it was last told what came under which credit id.
+    pub reported_at: Option<Time>,
 }
 
 impl Peer {
@@ -292,6 +300,8 @@ impl Peer {
             strikes: 0,
             strikes_at: now,
             answers: (Time::ZERO, 0),
+            run_bytes: Bucket::new(RUN_BYTES_PER_S, RUN_BYTES_BURST, now),
+            reported_at: None,
         }
     }
 
