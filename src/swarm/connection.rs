@@ -30,6 +30,8 @@ const SILENCE_US: u64 = 120_000_000;
 const REQUIRED: [Kind; 2] = [Kind::Window, Kind::Entries];
 /// Small offences that are taken for races.
 const STRIKES_MAX: u32 = 64;
+/// A peer is told what came under which credit id this often at most.
+const REPORT_US: u64 = 1_000_000;
 /// Answers to asks for runs and clocks that a peer gets in a second.
 pub(super) const ANSWERS_PER_S: u32 = 32;
 
@@ -436,9 +438,10 @@ impl Swarm {
         let Report::Ask { report, credits } = report else { return };
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        if !peer.may_answer(now, ANSWERS_PER_S) {
+        if peer.reported_at.is_some_and(|at| now.since_us(at) < REPORT_US) {
             return;
         }
+        peer.reported_at = Some(now);
         let received = credits
             .iter()
             .map(|credit| {
