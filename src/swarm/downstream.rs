@@ -44,7 +44,8 @@ impl Swarm {
             let Some(flow) = known else { return };
             flow.last = wish.last;
             let over = wish.last < self.upstream.next_block() || wish.last.0 == 0;
-            if over || flow.cover.is_none() {
+            let entries = flow.cover.is_none();
+            if if entries { wish.last.0 != u64::MAX } else { over } {
                 self.end_flow(link, wish.id, Reason::DONE);
             }
             return;
@@ -204,6 +205,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(order) = peer.flows.get(&flow).cloned() else { return };
         for block in 0..head.blocks() {
+            if peer.jobs.len() >= JOBS_MAX {
+                return;
+            }
             let no = BlockNo(head.first_block.0 + u64::from(block));
             if piece.block(block).is_some() && covers(&order, head.epoch, no) {
                 let id = BlockId { piece: head.index, block };
@@ -244,6 +248,25 @@ impl Swarm {
         for (link, block) in rejected {
             self.reject(link, block);
         }
+        self.end_finished_flows();
+    }
+
+    /// Ends subscriptions whose last block is past and of which nothing waits: what they take of
+    /// the uplink is free again.
+    fn end_finished_flows(&mut self) {
+        let next = self.upstream.next_block();
+        let (epoch, mut over) = (self.epoch(), Vec::new());
+        for peer in self.peers.values() {
+            for (id, flow) in &peer.flows {
+                let past = flow.cover.is_some() && flow.epoch == epoch && flow.last < next;
+                if past && !peer.jobs.values().any(|job| job.flow == Some(*id)) {
+                    over.push((peer.link, *id));
+                }
+            }
+        }
+        for (link, id) in over {
+            self.end_flow(link, id, Reason::DONE);
+        }
     }
 
     fn reject(&mut self, link: Link, block: BlockId) {
@@ -280,7 +303,8 @@ impl Swarm {
         if waiting >= 2 * REQUESTS_QUEUED_MAX {
             return self.fault(link, &format_args!("{waiting} requests at once"));
         }
-        let refused = peer.choked || peer.epoch != epoch || waiting >= REQUESTS_QUEUED_MAX;
+        let full = waiting >= REQUESTS_QUEUED_MAX || peer.jobs.len() >= JOBS_MAX;
+        let refused = peer.choked || peer.epoch != epoch || full;
         let Some(id) = id.filter(|_| !refused) else {
             self.send(link, &Message::Reject(request));
             return;

@@ -18,9 +18,9 @@ use crate::wire::live::{Entries, Live, NEWEST, Proof};
 /// Unverified payload that one peer may have us hold.
 pub(super) const HELD_BYTES_MAX: usize = 256 << 10;
 /// Unverified payload held in all.
-const HELD_BYTES_ALL_MAX: usize = 1 << 20;
+pub(super) const HELD_BYTES_ALL_MAX: usize = 1 << 20;
 /// Entries held for a peer before the `info` dictionary is here.
-const EARLY_ENTRIES_MAX: usize = 8;
+pub(super) const EARLY_ENTRIES_MAX: usize = 8;
 /// An ask that is not answered by then is given up.
 const RUN_US: u64 = 2_000_000;
 /// A block without its entry is held this long at least.

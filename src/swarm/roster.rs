@@ -9,7 +9,7 @@ use crate::machine::Rng;
 use crate::units::Time;
 
 /// Addresses kept.
-const KNOWN_MAX: usize = 1000;
+pub const KNOWN_MAX: usize = 1000;
 /// Of these, addresses that only peers named, so that a flood of them leaves room for trackers.
 const HEARSAY_MAX: usize = 600;
 /// Endpoints of one host that peers may name.
