@@ -136,13 +136,20 @@ impl Swarm {
             self.entry_at.insert(seq.index, now);
             self.upstream.expect(&head, now);
         }
-        if is_head {
+        if is_head || self.is_full() {
             self.slide();
+        }
+        if is_head {
             self.pass_on(from, genuine);
             self.note_end(&head.flags);
         }
         self.try_held(seq);
         self.pull_dirty = true;
+    }
+
+    fn is_full(&self) -> bool {
+        let pieces = self.core.as_ref().map_or(0, |core| core.store.len());
+        pieces > crate::wire::limits::WINDOW_PIECES_MAX
     }
 
     fn note_end(&mut self, flags: &Flags) {
