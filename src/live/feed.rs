@@ -65,6 +65,8 @@ pub enum Offer {
     Known(Seq),
     /// Genuine or not, it is of an epoch that is over or older than what is kept.
     Old(Seq),
+    /// Genuine or not, its epoch is further ahead than may be.
+    Ahead(Seq),
     /// Genuine, but it contradicts one that is known. It was taken if it is new.
     Contradiction(Box<Proof>, Option<Arc<Genuine>>),
 }
@@ -111,6 +113,7 @@ pub struct Feed {
     /// What is below has slid out of the window of this epoch and is not looked at again.
     floor: PieceIndex,
     epoch: Epoch,
+    epoch_max: Option<Epoch>,
     highest: Option<Arc<Genuine>>,
     proof: Option<(Epoch, Proof)>,
 }
@@ -125,7 +128,8 @@ impl Feed {
         }
         let entries = BTreeMap::new();
         let (floor, epoch) = (PieceIndex(0), Epoch(0));
-        Some(Self { stream, key, entries, floor, epoch, highest: None, proof: None })
+        let (epoch_max, highest, proof) = (None, None, None);
+        Some(Self { stream, key, entries, floor, epoch, epoch_max, highest, proof })
     }
 
     /// The epoch that the feed is in; 0 before the first entry.
@@ -195,6 +199,12 @@ impl Feed {
         (head.first_block <= block && block < head.end_block()).then_some(found)
     }
 
+    /// Ignores entries of epochs above `max` from now on, whatever their signatures; `None` takes
+    /// all.
+    pub fn set_epoch_max(&mut self, max: Option<Epoch>) {
+        self.epoch_max = max;
+    }
+
     /// Looks at an entry from a stranger.
     ///
     /// # Errors
@@ -209,6 +219,9 @@ impl Feed {
         }
         if seq.epoch < self.epoch || self.is_below_window(seq) {
             return Ok(Offer::Old(seq));
+        }
+        if self.epoch_max.is_some_and(|max| seq.epoch > max.max(self.epoch)) {
+            return Ok(Offer::Ahead(seq));
         }
         if entry.head.key_id != 0 {
             return Err(EntryFault::UnknownKey(seq));

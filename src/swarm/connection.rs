@@ -406,12 +406,23 @@ impl Swarm {
                     peer.rtt_us = u64::try_from(rtt).ok();
                     peer.clock_offset_us = i64::try_from(offset).ok();
                 }
+                self.judge_clock();
             }
+        }
+    }
+
+    /// What epochs are believed follows from who agrees on the time. A source never ignores one: it
+    /// must know what it has to exceed.
+    pub(super) fn judge_clock(&mut self) {
+        let max = self.epoch_max().filter(|_| self.source.is_none());
+        if let Some(core) = &mut self.core {
+            core.feed.set_epoch_max(max);
         }
     }
 
     /// Asks peers for their time, each every ten seconds.
     pub(super) fn tick_clocks(&mut self) {
+        self.judge_clock();
         let now = self.now.mono;
         let due: Vec<Link> = self
             .peers

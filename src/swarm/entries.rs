@@ -64,7 +64,7 @@ impl Swarm {
             Ok(Offer::New(genuine)) => self.entry_taken(Some(link), &genuine),
             Ok(Offer::Known(seq)) => self.shown(link, seq),
             // Not verified, so it shows nothing.
-            Ok(Offer::Old(_)) => {}
+            Ok(Offer::Old(_) | Offer::Ahead(_)) => {}
             Ok(Offer::Contradiction(proof, genuine)) => {
                 match genuine {
                     Some(genuine) => self.entry_taken(Some(link), &genuine),

@@ -15,6 +15,8 @@ const LAG_WINDOW_US: u64 = 60_000_000;
 const LAGS_MAX: usize = 16_384;
 /// A stream whose head is older than this is not live.
 const STALE_US: u64 = 60_000_000;
+/// Another clock agrees with ours if it is no further away.
+const CLOCK_AGREES_US: u64 = 3_600_000_000;
 /// Without a new entry for this long a stream stalls.
 const SILENT_US: u64 = 3_000_000;
 
@@ -313,6 +315,22 @@ impl Swarm {
     /// Others' clocks minus ours: the median over peers, one vote a network.
     pub(super) fn clock_offset_us(&self) -> i64 {
         self.clock_consensus().0
+    }
+
+    /// The highest epoch that is believed, if enough others have the same time as we: otherwise
+    /// nobody knows whose clock is wrong (`specs/feed.md`, section Epochs).
+    pub(super) fn epoch_max(&self) -> Option<Epoch> {
+        let agrees = |p: &&super::peer::Peer| {
+            p.clock_offset_us.is_some_and(|us| us.unsigned_abs() <= CLOCK_AGREES_US)
+        };
+        let votes = || self.peers.values().filter(agrees);
+        let mut networks: Vec<u64> =
+            votes().map(|p| network(p.addr.ip(), p.link.0)).collect();
+        networks.sort_unstable();
+        networks.dedup();
+        let trusted = votes().count() >= 3 && networks.len() >= 2;
+        let second = self.now.wall.secs().saturating_add(crate::live::EPOCH_AHEAD_MAX_S);
+        trusted.then(|| Epoch((second.min(u64::MAX >> 20) << 20) | ((1 << 20) - 1)))
     }
 
     fn clock_consensus(&self) -> (i64, bool) {
