@@ -89,8 +89,7 @@ impl Builder {
     ) -> Self {
         // Where so many indices are used up that none could follow, the new epoch begins below: its
         // places are higher all the same.
-        let next = known
-            .map_or(PieceIndex(0), |head| head.index.plus(EPOCH_INDEX_GAP));
+        let next = known.map_or(PieceIndex(0), |head| head.index.plus(EPOCH_INDEX_GAP));
         let next = if next.0 > INDEX_START_MAX { PieceIndex(0) } else { next };
         let clock = SourceClock::new(now, UnixUs(0));
         let cutter = Cutter::new(media);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Swarm;
 use super::connection::ANSWERS_PER_S;
 use super::io::Event;
 use super::peer::{OrderState, Run};
-use super::Swarm;
 use crate::live::feed::{EntryFault, Genuine, Offer};
 use crate::units::{BLOCK_LEN, BlockId, Epoch, Link, PieceIndex, Seq, Time};
 use crate::wire::feed::Flags;
@@ -259,8 +259,7 @@ impl Swarm {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return false };
         // What is overdue may be asked once more; its number stays taken until it is answered.
-        let same =
-            |r: &Run| r.epoch == epoch && r.index == index && now.since_us(r.at) < RUN_US;
+        let same = |r: &Run| r.epoch == epoch && r.index == index && now.since_us(r.at) < RUN_US;
         if peer.runs.values().any(same) {
             return true;
         }

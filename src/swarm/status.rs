@@ -324,8 +324,7 @@ impl Swarm {
             p.clock_offset_us.is_some_and(|us| us.unsigned_abs() <= CLOCK_AGREES_US)
         };
         let votes = || self.peers.values().filter(agrees);
-        let mut networks: Vec<u64> =
-            votes().map(|p| network(p.addr.ip(), p.link.0)).collect();
+        let mut networks: Vec<u64> = votes().map(|p| network(p.addr.ip(), p.link.0)).collect();
         networks.sort_unstable();
         networks.dedup();
         let trusted = votes().count() >= 3 && networks.len() >= 2;
