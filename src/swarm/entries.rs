@@ -119,10 +119,10 @@ impl Swarm {
         let now = self.now.mono;
         let head = genuine.entry.head;
         let seq = head.seq();
+        self.follow_epoch(seq.epoch);
         if let Some(link) = from {
             self.shown(link, seq);
         }
-        self.follow_epoch(seq.epoch);
         let Some(core) = &mut self.core else { return };
         let is_head = core.feed.head() == Some(seq);
         core.store.expect(genuine);

@@ -64,6 +64,7 @@ impl Swarm {
         let flows: Vec<u8> =
             peer.flows.iter().filter(|(_, f)| f.cover.is_some()).map(|(id, _)| *id).collect();
         peer.forget_epoch();
+        peer.forget_shown();
         for order in peer.orders.values_mut().filter(|o| o.stripe.is_some()) {
             order.state = OrderState::Ending;
         }

@@ -386,8 +386,12 @@ impl Peer {
         self.sent.clear();
         self.flows.retain(|_, flow| flow.cover.is_none());
         self.held.clear();
-        self.showed.clear();
         self.accused.clear();
+    }
+
+    /// Forgets which entries it showed us, when we enter another epoch.
+    pub fn forget_shown(&mut self) {
+        self.showed.clear();
     }
 
     /// Notes an ask for its time.
