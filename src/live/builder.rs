@@ -25,6 +25,8 @@ pub const PIECE_US: u64 = 200_000;
 pub const PIECE_US_MAX: u64 = 1_000_000;
 /// Entries may cost one part in this many of the bytes (5 %).
 const ENTRY_SHARE: u64 = 20;
+/// An epoch that would begin above this index begins at 0 instead: half of all are left to it.
+const INDEX_START_MAX: u32 = u32::MAX / 2;
 /// Without input an idle entry is due this often.
 pub const IDLE_US: u64 = 1_000_000;
 
@@ -85,7 +87,10 @@ impl Builder {
         epoch: Epoch,
         known: Option<&Head>,
     ) -> Self {
+        // Where so many indices are used up that none could follow, the new epoch begins below: its
+        // places are higher all the same.
         let next = known.map_or(PieceIndex(0), |head| head.index.plus(EPOCH_INDEX_GAP));
+        let next = if next.0 > INDEX_START_MAX { PieceIndex(0) } else { next };
         let clock = SourceClock::new(now, UnixUs(0));
         let cutter = Cutter::new(media);
         let discontinuity = known.is_some();
@@ -385,6 +390,16 @@ mod tests {
         let mut second = Builder::resume(stream(), key(), "x/y", now(5_000), last);
         sealed.extend(second.push(now(6_000), Bytes::from(vec![2; 65_536])));
         assert!(sealed[1].genuine.entry.head.flags.has(Flags::DISCONTINUITY));
+        check(&sealed);
+    }
+
+    #[test]
+    fn an_epoch_behind_the_last_index_of_all_begins_at_0_and_can_be_followed() {
+        let known = builder().push(now(0), Bytes::from(vec![1; 65_536]))[0].genuine.entry.head;
+        let last = Head { index: PieceIndex(u32::MAX - 1), ..known };
+        let mut new = Builder::open_epoch(stream(), key(), "x/y", now(9), Epoch(10), Some(&last));
+        let sealed = new.push(now(9), Bytes::from(vec![1; 65_536]));
+        assert_eq!(sealed[0].genuine.entry.head.index, PieceIndex(0));
         check(&sealed);
     }
 

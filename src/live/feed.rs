@@ -27,7 +27,8 @@ pub struct Genuine {
     pub digest: Hash,
 }
 
-/// Why an entry was not taken. All but [`EntryFault::NeedsNewer`] are the sender's fault.
+/// Why an entry was not taken. All but [`EntryFault::UnknownKey`] and [`EntryFault::NeedsNewer`]
+/// are the sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryFault {
     /// Its form is wrong.
@@ -46,7 +47,11 @@ pub enum EntryFault {
         /// The torrent's piece length.
         max: u32,
     },
-    /// It is signed by a key, or has a critical field, that this version does not know.
+    /// It names a signing key of a later version: it can be judged neither genuine nor forged, so
+    /// one peer's word for it means nothing.
+    #[error("entry {0} is signed by a key of a later version")]
+    UnknownKey(Seq),
+    /// The broadcaster signed it, and it has a critical field that this version does not know.
     #[error("entry {0} needs a newer btlive")]
     NeedsNewer(Seq),
 }
@@ -60,6 +65,8 @@ pub enum Offer {
     Known(Seq),
     /// Genuine or not, it is of an epoch that is over or older than what is kept.
     Old(Seq),
+    /// Genuine or not, its epoch is further ahead than may be.
+    Ahead(Seq),
     /// Genuine, but it contradicts one that is known. It was taken if it is new.
     Contradiction(Box<Proof>, Option<Arc<Genuine>>),
 }
@@ -103,7 +110,10 @@ pub struct Feed {
     stream: Stream,
     key: VerifyingKey,
     entries: BTreeMap<PieceIndex, Arc<Genuine>>,
+    /// What is below has slid out of the window of this epoch and is not looked at again.
+    floor: PieceIndex,
     epoch: Epoch,
+    epoch_max: Option<Epoch>,
     highest: Option<Arc<Genuine>>,
     proof: Option<(Epoch, Proof)>,
 }
@@ -117,7 +127,9 @@ impl Feed {
             return None;
         }
         let entries = BTreeMap::new();
-        Some(Self { stream, key, entries, epoch: Epoch(0), highest: None, proof: None })
+        let (floor, epoch) = (PieceIndex(0), Epoch(0));
+        let (epoch_max, highest, proof) = (None, None, None);
+        Some(Self { stream, key, entries, floor, epoch, epoch_max, highest, proof })
     }
 
     /// The epoch that the feed is in; 0 before the first entry.
@@ -147,6 +159,12 @@ impl Feed {
     /// The kept entries of the current epoch, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Genuine>> {
         self.entries.values()
+    }
+
+    /// Entries of the current epoch below this index have slid out of the window.
+    #[must_use]
+    pub fn floor(&self) -> PieceIndex {
+        self.floor
     }
 
     /// The oldest kept entry of the current epoch.
@@ -181,6 +199,12 @@ impl Feed {
         (head.first_block <= block && block < head.end_block()).then_some(found)
     }
 
+    /// Ignores entries of epochs above `max` from now on, whatever their signatures; `None` takes
+    /// all.
+    pub fn set_epoch_max(&mut self, max: Option<Epoch>) {
+        self.epoch_max = max;
+    }
+
     /// Looks at an entry from a stranger.
     ///
     /// # Errors
@@ -196,8 +220,11 @@ impl Feed {
         if seq.epoch < self.epoch || self.is_below_window(seq) {
             return Ok(Offer::Old(seq));
         }
+        if self.epoch_max.is_some_and(|max| seq.epoch > max.max(self.epoch)) {
+            return Ok(Offer::Ahead(seq));
+        }
         if entry.head.key_id != 0 {
-            return Err(EntryFault::NeedsNewer(seq));
+            return Err(EntryFault::UnknownKey(seq));
         }
         let claim = entry.claim();
         if !signature_holds(&self.key, &claim, self.stream.info_hash) {
@@ -221,6 +248,7 @@ impl Feed {
         let seq = genuine.entry.head.seq();
         if seq.epoch > self.epoch {
             self.epoch = seq.epoch;
+            self.floor = PieceIndex(0);
             self.entries.clear();
         }
         let genuine = Arc::new(genuine);
@@ -232,12 +260,16 @@ impl Feed {
                 self.highest = Some(Arc::clone(&genuine));
             }
             while self.entries.len() > WINDOW_PIECES_MAX {
-                self.entries.pop_first();
+                if let Some((gone, _)) = self.entries.pop_first() {
+                    self.floor = self.floor.max(gone.next());
+                }
             }
         }
         match contradiction {
             Some(proof) => {
-                self.proof.get_or_insert((seq.epoch, proof.clone()));
+                if self.proof.as_ref().is_none_or(|(epoch, _)| *epoch < seq.epoch) {
+                    self.proof = Some((seq.epoch, proof.clone()));
+                }
                 Offer::Contradiction(Box::new(proof), new.then_some(genuine))
             }
             None if new => Offer::New(genuine),
@@ -265,8 +297,10 @@ impl Feed {
         Some(true)
     }
 
-    /// Forgets entries below `index`.
+    /// Forgets entries below `index`; they slid out of the window, and who shows them again, of
+    /// itself or replayed, costs no check of a signature.
     pub fn forget_below(&mut self, index: PieceIndex) {
+        self.floor = self.floor.max(index);
         self.entries = self.entries.split_off(&index);
     }
 
@@ -306,7 +340,8 @@ impl Feed {
 
     fn is_below_window(&self, seq: Seq) -> bool {
         let Some(head) = self.head() else { return false };
-        seq.epoch == head.epoch && seq.index < head.index.minus(WINDOW_PIECES_MAX as u32)
+        let far = seq.index < head.index.minus(WINDOW_PIECES_MAX as u32);
+        seq.epoch == head.epoch && (far || seq.index < self.floor)
     }
 
     /// Proof that `genuine` contradicts an entry that is known, if it does.
@@ -419,6 +454,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_slid_out_of_the_window_is_old_when_it_is_shown_again() {
+        let mut feed = Feed::new(stream()).expect("key");
+        let entries = chain(9, 10, &[100; 6]);
+        for entry in &entries {
+            feed.offer(entry).expect("genuine");
+        }
+        feed.forget_below(PieceIndex(13));
+        assert!(matches!(feed.offer(&entries[2]), Ok(Offer::Old(_))));
+        assert!(matches!(feed.offer(&entries[3]), Ok(Offer::Known(_))));
+        // Another epoch has its own window.
+        assert!(matches!(feed.offer(&chain(10, 0, &[100])[0]), Ok(Offer::New(_))));
+    }
+
+    #[test]
     fn a_forged_entry_is_refused_and_names_its_place() {
         let mut feed = Feed::new(stream()).expect("key");
         let mut bytes = chain(9, 1, &[100])[0].to_vec();
@@ -446,6 +495,16 @@ pub(crate) mod tests {
         let mut stranger = Feed::new(stream()).expect("key");
         assert_eq!(stranger.offer_proof(&proof), Some(true));
         assert_eq!(stranger.offer_proof(&proof), Some(false), "once an epoch");
+    }
+
+    #[test]
+    fn each_epoch_has_its_own_proof() {
+        let mut feed = Feed::new(stream()).expect("key");
+        for epoch in [9, 10] {
+            feed.offer(&chain(epoch, 7, &[100])[0]).expect("genuine");
+            feed.offer(&chain(epoch, 7, &[200])[0]).expect("genuine");
+            assert_eq!(feed.proof().map(|(of, _)| *of), Some(Epoch(epoch)));
+        }
     }
 
     #[test]
@@ -484,7 +543,7 @@ pub(crate) mod tests {
         let mut entry = Entry::parse(&chain(9, 1, &[100])[0]).expect("valid");
         entry.head.key_id = 1;
         sign(&mut entry);
-        assert!(matches!(feed.offer(&entry.encode()), Err(EntryFault::NeedsNewer(_))));
+        assert!(matches!(feed.offer(&entry.encode()), Err(EntryFault::UnknownKey(_))));
         entry.head.key_id = 0;
         entry.ext = entry.ext.with(0x8003, b"x").expect("fits");
         sign(&mut entry);

@@ -27,6 +27,12 @@ pub struct Stream {
 /// How far an epoch may lie ahead of a trusted clock (`specs/feed.md`, section Epochs).
 pub const EPOCH_AHEAD_MAX_S: u64 = 24 * 3600;
 
+/// Whether an epoch lies further ahead of a clock than an honest source can.
+#[must_use]
+pub fn is_far_ahead(epoch: crate::units::Epoch, wall: UnixUs) -> bool {
+    epoch.unix_s() > wall.secs().saturating_add(EPOCH_AHEAD_MAX_S)
+}
+
 /// An epoch above `known`, for a source that starts at `wall` (`specs/feed.md`, section Epochs).
 #[must_use]
 pub fn open_epoch(

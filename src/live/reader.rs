@@ -189,7 +189,11 @@ impl Reader {
                     return None;
                 }
                 Step::Passed => {}
-                Step::Give(delivery) => return Some(delivery),
+                Step::Give(delivery) => {
+                    // Whoever takes no more in this turn has to come back for the next.
+                    self.deadline = now;
+                    return Some(delivery);
+                }
             }
         }
     }

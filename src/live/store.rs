@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::feed::Genuine;
 use crate::units::{Seq, UnixUs};
+use crate::wire::limits::WINDOW_PIECES_MAX;
 
 /// A piece and what of it is verified.
 #[derive(Debug)]
@@ -159,21 +160,38 @@ impl Store {
         if piece.is_whole() { Put::Completed } else { Put::Verified }
     }
 
+    /// Pieces held, whole or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// Forgets what the window no longer covers, seen from the newest birth, and what exceeds the
-    /// budget. Returns the whole pieces that went.
+    /// budget of bytes or the number of pieces that a window may have. Births of an older epoch may
+    /// lie above the newest one; they are as far from it then. Returns the pieces that went.
     pub fn slide(&mut self, newest: UnixUs) -> Vec<Seq> {
         let mut gone = Vec::new();
-        let oldest_birth = UnixUs(newest.0.saturating_sub(self.window_us));
-        while let Some(first) = self.pieces.first_entry() {
-            let outside = first.get().genuine.entry.head.birth < oldest_birth;
-            if !outside && self.bytes <= self.bytes_max {
+        while let Some((seq, first)) = self.pieces.first_key_value() {
+            let birth = first.genuine.entry.head.birth;
+            let last = self.pieces.last_key_value().map(|(seq, _)| seq.epoch);
+            let outside = if Some(seq.epoch) == last {
+                birth.0 < newest.0.saturating_sub(self.window_us)
+            } else {
+                birth.0.abs_diff(newest.0) > self.window_us
+            };
+            let many = self.pieces.len() > WINDOW_PIECES_MAX;
+            if !outside && !many && self.bytes <= self.bytes_max {
                 break;
             }
-            let (seq, piece) = first.remove_entry();
+            let Some((seq, piece)) = self.pieces.pop_first() else { break };
             self.bytes -= piece.blocks.iter().flatten().map(Bytes::len).sum::<usize>();
-            if piece.is_whole() {
-                gone.push(seq);
-            }
+            gone.push(seq);
         }
         gone
     }

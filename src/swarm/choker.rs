@@ -65,7 +65,7 @@ impl Swarm {
             .values_mut()
             .filter(|p| p.is_live() && p.wants)
             .map(|p| {
-                let fed = p.flows.values().any(|f| f.cover.is_some());
+                let fed = !p.flows.is_empty();
                 (fed, p.down.per_s(now), p.link)
             })
             .collect();
@@ -105,7 +105,9 @@ impl Swarm {
         }
         let dropped: Vec<_> =
             peer.jobs.values().filter(|job| job.flow.is_none()).map(|job| job.block).collect();
-        peer.jobs.retain(|_, job| job.flow.is_some());
+        peer.jobs.clear();
+        // A choke ends subscriptions of both kinds without a further word.
+        peer.flows.clear();
         self.send(link, &Message::Choke);
         for block in dropped {
             let len = self.block_len(block).unwrap_or(BLOCK_LEN);

@@ -1,7 +1,7 @@
 //! How a connection begins, which message goes where, and why it ends.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -16,6 +16,8 @@ use crate::wire::message::{Handshake, Message, Reserved, WireError};
 
 /// Connections to peers without our extension.
 pub(super) const FOREIGN_MAX: usize = 4;
+/// Connections from one host.
+const PER_HOST_MAX: usize = 8;
 /// A peer without our extension is served metadata this long.
 const FOREIGN_OPEN_US: u64 = 5_000_000;
 /// Handshakes must be complete this soon.
@@ -32,10 +34,11 @@ const PROBED_SILENCE_US: u64 = 6_000_000;
 /// Peers are asked for their time this often.
 const CLOCK_US: u64 = 10_000_000;
 /// Messages of our extension that a peer must understand to be a live peer.
-const REQUIRED: [Kind; 6] =
-    [Kind::Window, Kind::Entries, Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End];
+const REQUIRED: [Kind; 2] = [Kind::Window, Kind::Entries];
 /// Small offences that are taken for races.
 const STRIKES_MAX: u32 = 64;
+/// A peer is told what came under which credit id this often at most.
+const REPORT_US: u64 = 1_000_000;
 /// Answers to asks for runs and clocks that a peer gets in a second.
 pub(super) const ANSWERS_PER_S: u32 = 32;
 
@@ -43,8 +46,11 @@ impl Swarm {
     pub(super) fn up(&mut self, link: Link, addr: SocketAddr, dialled: bool) {
         let now = self.now.mono;
         self.roster.connected(addr, dialled);
-        let full = self.peers.len() >= self.config.peers_max;
+        let full = self.peers.len() >= self.config.peers_max || self.is_crowd(addr);
         if self.stopping || self.roster.is_banned(addr, now) || (full && !dialled) {
+            if dialled {
+                self.roster.closed(addr, now, 0);
+            }
             self.out.push_back(Out::Close { link });
             return;
         }
@@ -55,6 +61,17 @@ impl Swarm {
             peer_id: self.config.peer_id,
         };
         self.small.entry(link).or_default().extend_from_slice(&handshake.encode());
+    }
+
+    /// Whether so many connections come from one host already that another one would let it take
+    /// the places of all others. On this machine and network many peers share an address.
+    fn is_crowd(&self, addr: SocketAddr) -> bool {
+        let ip = addr.ip();
+        let shared = match ip {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+        };
+        !shared && self.peers.values().filter(|p| p.addr.ip() == ip).count() >= PER_HOST_MAX
     }
 
     pub(super) fn down(&mut self, link: Link) {
@@ -87,8 +104,7 @@ impl Swarm {
     /// Notes an offence that a race can explain; too many cannot be one.
     pub(super) fn strike(&mut self, link: Link, what: &dyn Display) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        peer.strikes += 1;
-        if peer.strikes > STRIKES_MAX {
+        if peer.strike(self.now.mono) > STRIKES_MAX {
             self.fault(link, &format_args!("{STRIKES_MAX} times: {what}"));
         }
     }
@@ -100,7 +116,10 @@ impl Swarm {
         self.in_flight.retain(|_, link| *link != peer.link);
         self.pull_dirty = true;
         let rest = if matches!(peer.stage, Stage::Foreign { .. }) { FOREIGN_US } else { 0 };
-        self.roster.closed(peer.listens.unwrap_or(peer.addr), now, rest);
+        let listens = peer.listens.unwrap_or(peer.addr);
+        if !self.peers.values().any(|p| p.listens == Some(listens)) {
+            self.roster.closed(listens, now, rest);
+        }
         self.lose_upstream(peer.link);
         if peer.is_live() || fault {
             let reason = reason.to_owned();
@@ -198,11 +217,13 @@ impl Swarm {
     }
 
     /// Of two connections to one peer, the one that goes: both sides keep the one that the lower
-    /// peer id dialled.
+    /// peer id dialled. A peer id is no secret: from another host it says nothing, or a stranger
+    /// could push out any peer by taking its name.
     fn duplicate(&self, link: Link, id: PeerId) -> Option<Link> {
-        let other = self.peers.values().find(|p| p.id == id && p.link != link)?;
         let keep_dialled = self.config.peer_id.0 < id.0;
         let this = self.peers.get(&link)?;
+        let same = |p: &&Peer| p.id == id && p.link != link && p.addr.ip() == this.addr.ip();
+        let other = self.peers.values().find(same)?;
         if this.dialled == other.dialled {
             // Two of the same kind: the older one is more likely to be in use.
             return Some(link);
@@ -227,15 +248,19 @@ impl Swarm {
             Err(error) => return self.fault(link, &error),
         };
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        // A second handshake may change numbers; it does not begin anew (BEP 10).
-        let first = peer.stage == Stage::Extended;
+        if peer.stage != Stage::Extended {
+            // Sent again by who has got the metadata; nothing else of it counts.
+            peer.extended.metadata_size = theirs.metadata_size.or(peer.extended.metadata_size);
+            return;
+        }
         let speaks = REQUIRED.iter().all(|k| theirs.id_of(Extension::Live(*k)).is_some());
         if let (Some(port), false) = (theirs.p, peer.dialled) {
             peer.listens = Some(SocketAddr::new(peer.addr.ip(), port));
         }
         let (addr, listens, fast) = (peer.addr, peer.listens, peer.fast);
         peer.extended = theirs;
-        if !first {
+        if listens.is_some_and(|at| self.roster.is_banned(at, self.now.mono)) {
+            self.close(link, "is banned", false);
             return;
         }
         if !speaks || !fast {
@@ -255,10 +280,7 @@ impl Swarm {
     pub(super) fn greet(&mut self, link: Link) {
         self.show_head(link);
         self.send_window(link);
-        self.send_live(link, &Live::Clock(Clock::Ask { mine_us: self.now.wall.0 }));
-        if let Some(peer) = self.peers.get_mut(&link) {
-            peer.clock_at = self.now.mono;
-        }
+        self.ask_clock(link);
         self.tell_proof(link);
     }
 
@@ -277,6 +299,8 @@ impl Swarm {
             | Message::Extended { .. }
             | Message::Port(_)
             | Message::Suggest(_)
+            | Message::Bitfield(_)
+            | Message::HaveAll
             | Message::HaveNone
             | Message::Unknown { .. } => {}
             Message::Choke => self.choked_by(link),
@@ -287,9 +311,6 @@ impl Swarm {
             Message::Interested => peer.wants = true,
             Message::NotInterested => peer.wants = false,
             Message::Have(index) => self.have(link, index),
-            Message::Bitfield(_) | Message::HaveAll => {
-                self.fault(link, &"a bitfield in a live swarm");
-            }
             Message::Request(request) => self.requested(link, request),
             Message::Piece { index, begin, block } => self.block_came(link, index, begin, &block),
             Message::Cancel(request) => self.cancelled(link, request),
@@ -382,22 +403,36 @@ impl Swarm {
                 }
             }
             Clock::Answer { mine_us, yours_us, arrived_us } => {
+                if !peer.answers_clock_ask(yours_us, now) {
+                    return;
+                }
                 // RFC 5905, section 8: offset and round trip from four times.
                 let (t1, t2) = (i128::from(yours_us), i128::from(arrived_us));
                 let (t3, t4) = (i128::from(mine_us), i128::from(wall));
                 let rtt = (t4 - t1) - (t3 - t2);
                 let offset = ((t2 - t1) + (t3 - t4)) / 2;
-                // What cannot be, or is older than a minute, says nothing.
-                if (0..60_000_000).contains(&rtt) {
+                // What cannot be says nothing.
+                if (0..30_000_000).contains(&rtt) {
                     peer.rtt_us = u64::try_from(rtt).ok();
                     peer.clock_offset_us = i64::try_from(offset).ok();
                 }
+                self.judge_clock();
             }
+        }
+    }
+
+    /// What epochs are believed follows from who agrees on the time. A source never ignores one: it
+    /// must know what it has to exceed.
+    pub(super) fn judge_clock(&mut self) {
+        let max = self.epoch_max().filter(|_| self.source.is_none());
+        if let Some(core) = &mut self.core {
+            core.feed.set_epoch_max(max);
         }
     }
 
     /// Asks peers for their time, each every ten seconds and those that fell silent at once.
     pub(super) fn tick_clocks(&mut self) {
+        self.judge_clock();
         let now = self.now.mono;
         let due: Vec<Link> = self
             .peers
@@ -410,11 +445,16 @@ impl Swarm {
             .map(|p| p.link)
             .collect();
         for link in due {
-            if let Some(peer) = self.peers.get_mut(&link) {
-                peer.clock_at = now;
-            }
-            self.send_live(link, &Live::Clock(Clock::Ask { mine_us: self.now.wall.0 }));
+            self.ask_clock(link);
         }
+    }
+
+    fn ask_clock(&mut self, link: Link) {
+        let (now, mine_us) = (self.now.mono, self.now.wall.0);
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.note_clock_ask(mine_us, now);
+        }
+        self.send_live(link, &Live::Clock(Clock::Ask { mine_us }));
     }
 
     /// Answers what came from this peer under which credit id; what is answered to us is not yet
@@ -423,9 +463,10 @@ impl Swarm {
         let Report::Ask { report, credits } = report else { return };
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        if !peer.may_answer(now, ANSWERS_PER_S) {
+        if peer.reported_at.is_some_and(|at| now.since_us(at) < REPORT_US) {
             return;
         }
+        peer.reported_at = Some(now);
         let received = credits
             .iter()
             .map(|credit| {

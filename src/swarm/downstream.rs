@@ -55,7 +55,8 @@ impl Swarm {
             let Some(flow) = known else { return };
             flow.last = wish.last;
             let over = wish.last < self.upstream.next_block() || wish.last.0 == 0;
-            if over || flow.cover.is_none() {
+            let entries = flow.cover.is_none();
+            if if entries { wish.last.0 != u64::MAX } else { over } {
                 self.end_flow(link, wish.id, Reason::DONE);
             }
             return;
@@ -73,7 +74,7 @@ impl Swarm {
         let first = wish.first.max(self.upstream.next_block());
         let credit = self.credit_for(cover.is_some() && wish.stripe == Stripe::Blocks);
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        let (epoch, unchoke) = (wish.epoch, cover.is_some() && wish.stripe == Stripe::Blocks);
+        let (epoch, unchoke) = (wish.epoch, cover.is_some());
         if cover.is_some() {
             let cover = (wish.stripe == Stripe::Blocks).then_some(granted);
             peer.flows.insert(wish.id, Flow { cover, epoch, first, last: wish.last });
@@ -84,7 +85,7 @@ impl Swarm {
         let ext = Tlvs::default();
         let grant = Grant { id: wish.id, reason, cover: granted, credit, epoch, first, ext };
         self.send_live(link, &Live::Grant(grant));
-        if unchoke {
+        if wish.stripe == Stripe::Blocks && !granted.is_empty() {
             self.push_recent(link, wish.id);
         }
         if wish.stripe == Stripe::Entries && !granted.is_empty() {
@@ -240,6 +241,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(order) = peer.flows.get(&flow).cloned() else { return };
         for block in 0..head.blocks() {
+            if peer.jobs.len() >= JOBS_MAX {
+                return;
+            }
             let no = BlockNo(head.first_block.0 + u64::from(block));
             if piece.block(block).is_some() && covers(&order, head.epoch, no) {
                 let id = BlockId { piece: head.index, block };
@@ -281,6 +285,7 @@ impl Swarm {
             self.reject(link, block);
         }
         self.shed();
+        self.end_finished_flows();
     }
 
     /// Ends a subscription while more is granted than the uplink carries: all would come late.
@@ -299,6 +304,24 @@ impl Swarm {
             .collect();
         if let Some((link, id)) = flows.get(self.rng.index(flows.len())).copied() {
             self.end_flow(link, id, Reason::FULL);
+        }
+    }
+
+    /// Ends subscriptions whose last block is past and of which nothing waits: what they take of
+    /// the uplink is free again.
+    fn end_finished_flows(&mut self) {
+        let next = self.upstream.next_block();
+        let (epoch, mut over) = (self.epoch(), Vec::new());
+        for peer in self.peers.values() {
+            for (id, flow) in &peer.flows {
+                let past = flow.cover.is_some() && flow.epoch == epoch && flow.last < next;
+                if past && !peer.jobs.values().any(|job| job.flow == Some(*id)) {
+                    over.push((peer.link, *id));
+                }
+            }
+        }
+        for (link, id) in over {
+            self.end_flow(link, id, Reason::DONE);
         }
     }
 
@@ -339,10 +362,10 @@ impl Swarm {
         if waiting >= 2 * REQUESTS_QUEUED_MAX {
             return self.fault(link, &format_args!("{waiting} requests at once"));
         }
-        let refused = peer.choked
-            || peer.epoch != epoch
-            || waiting >= REQUESTS_QUEUED_MAX
+        let full = waiting >= REQUESTS_QUEUED_MAX
+            || peer.jobs.len() >= JOBS_MAX
             || (limited && all_waiting >= PULLS_WAITING_MAX);
+        let refused = peer.choked || peer.epoch != epoch || full;
         let Some(id) = id.filter(|_| !refused) else {
             self.send(link, &Message::Reject(request));
             return;

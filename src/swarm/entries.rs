@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Swarm;
 use super::connection::ANSWERS_PER_S;
 use super::io::Event;
 use super::peer::{OrderState, Run};
-use super::{Core, Swarm};
 use crate::live::feed::{EntryFault, Genuine, Offer};
-use crate::units::{BlockId, Epoch, Link, PieceIndex, Seq, Time};
+use crate::units::{BLOCK_LEN, BlockId, Epoch, Link, PieceIndex, Seq, Time};
 use crate::wire::feed::Flags;
 use crate::wire::limits::{RUN_ENTRIES_MAX, RUN_LEN_MAX};
 use crate::wire::live::{Entries, Live, NEWEST, Proof};
@@ -18,11 +18,13 @@ use crate::wire::live::{Entries, Live, NEWEST, Proof};
 /// Unverified payload that one peer may have us hold.
 pub(super) const HELD_BYTES_MAX: usize = 256 << 10;
 /// Unverified payload held in all.
-const HELD_BYTES_ALL_MAX: usize = 1 << 20;
+pub(super) const HELD_BYTES_ALL_MAX: usize = 1 << 20;
 /// Entries held for a peer before the `info` dictionary is here.
-const EARLY_ENTRIES_MAX: usize = 8;
+pub(super) const EARLY_ENTRIES_MAX: usize = 8;
 /// An ask that is not answered by then is given up.
 const RUN_US: u64 = 2_000_000;
+/// A block without its entry is held this long at least.
+const HELD_US_MIN: u64 = 500_000;
 /// Entries asked for at first when joining.
 const JOIN_RUN: u16 = 64;
 /// The feed is missed after this long at least.
@@ -62,13 +64,18 @@ impl Swarm {
         };
         match core.feed.offer(raw) {
             Ok(Offer::New(genuine)) => self.entry_taken(Some(link), &genuine),
-            Ok(Offer::Known(seq) | Offer::Old(seq)) => self.shown(link, seq),
+            Ok(Offer::Known(seq)) => self.shown(link, seq),
+            // Not verified, so it shows nothing.
+            Ok(Offer::Old(_) | Offer::Ahead(_)) => {}
             Ok(Offer::Contradiction(proof, genuine)) => {
-                if let Some(genuine) = genuine {
-                    self.entry_taken(Some(link), &genuine);
+                match genuine {
+                    Some(genuine) => self.entry_taken(Some(link), &genuine),
+                    // It holds to the other chain: its blocks are good by another entry.
+                    None => self.acquit(link, proof.second.head.seq()),
                 }
-                self.contradicted(&proof);
+                self.contradicted(None, &proof);
             }
+            Err(EntryFault::UnknownKey(_)) => {}
             Err(EntryFault::NeedsNewer(at)) => {
                 if !std::mem::replace(&mut self.needs_newer_told, true) {
                     self.event(Event::NeedsNewer { at });
@@ -84,10 +91,14 @@ impl Swarm {
 
     /// The peer showed that it knows an entry.
     fn shown(&mut self, link: Link, seq: Seq) {
+        let epoch = self.epoch();
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.shown = peer.shown.max(Some(seq));
             if seq.epoch >= peer.epoch {
                 peer.claim_until = Time::NEVER;
+            }
+            if seq.epoch != epoch {
+                return;
             }
             if peer.note_showed(seq.index) && peer.epoch == seq.epoch {
                 let piece = seq.index;
@@ -96,15 +107,24 @@ impl Swarm {
         }
     }
 
+    /// The peer showed another genuine entry than ours: its blocks of that piece were no lie.
+    fn acquit(&mut self, link: Link, seq: Seq) {
+        if let Some(peer) = self.peers.get_mut(&link)
+            && peer.epoch == seq.epoch
+        {
+            peer.accused.remove(&seq.index);
+        }
+    }
+
     /// What follows from a new genuine entry, from a peer or our own.
     pub(super) fn entry_taken(&mut self, from: Option<Link>, genuine: &Arc<Genuine>) {
         let now = self.now.mono;
         let head = genuine.entry.head;
         let seq = head.seq();
+        self.follow_epoch(seq.epoch);
         if let Some(link) = from {
             self.shown(link, seq);
         }
-        self.follow_epoch(seq.epoch);
         let Some(core) = &mut self.core else { return };
         let is_head = core.feed.head() == Some(seq);
         core.store.expect(genuine);
@@ -118,13 +138,20 @@ impl Swarm {
             self.entry_at.insert(seq.index, now);
             self.expect_blocks(&head);
         }
-        if is_head {
+        if is_head || self.is_full() {
             self.slide();
+        }
+        if is_head {
             self.pass_on(from, genuine);
             self.note_end(&head.flags);
         }
         self.try_held(seq);
         self.pull_dirty = true;
+    }
+
+    fn is_full(&self) -> bool {
+        let pieces = self.core.as_ref().map_or(0, |core| core.store.len());
+        pieces > crate::wire::limits::WINDOW_PIECES_MAX
     }
 
     fn note_end(&mut self, flags: &Flags) {
@@ -156,21 +183,17 @@ impl Swarm {
     fn slide(&mut self) {
         let Some(core) = &mut self.core else { return };
         let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return };
-        core.store.slide(head.birth);
-        let Core { feed, store, .. } = core;
-        let first = store.first().filter(|first| first.epoch == head.epoch);
-        if let Some(first) = first {
-            feed.forget_below(first.index);
-            self.incomplete = self.incomplete.split_off(&first.index);
-            self.entry_at = self.entry_at.split_off(&first.index);
-            if self.in_flight.first_key_value().is_some_and(|(id, _)| id.piece < first.index) {
-                let kept = BlockId { piece: first.index, block: 0 };
-                self.in_flight = self.in_flight.split_off(&kept);
-            }
-            // A peer keeps no more than we do, as far as we care.
-            for peer in self.peers.values_mut() {
-                peer.haves.forget_below(first.index);
-            }
+        let gone = core.store.slide(head.birth);
+        let Some(last) = gone.last().filter(|last| last.epoch == head.epoch) else { return };
+        let first = last.index.next();
+        core.feed.forget_below(first);
+        self.incomplete = self.incomplete.split_off(&first);
+        self.entry_at = self.entry_at.split_off(&first);
+        self.in_flight = self.in_flight.split_off(&BlockId { piece: first, block: 0 });
+        // A peer keeps no more than we do, as far as we care.
+        for peer in self.peers.values_mut() {
+            peer.haves.forget_below(first);
+            peer.accused = peer.accused.split_off(&first);
         }
     }
 
@@ -185,26 +208,36 @@ impl Swarm {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
         if !peer.may_answer(now, ANSWERS_PER_S) {
+            // Answered with nothing, so that the number of the ask is free again.
+            let entries = Vec::new();
+            self.send_live(link, &Live::Entries(Entries::Answer { run, entries }));
             return self.strike(link, &"too many asks for runs");
         }
+        // Beyond its share it gets one entry an ask: enough to follow, too little to burden us.
+        peer.run_bytes.refill(now);
+        let most = if peer.run_bytes.is_open() { RUN_ENTRIES_MAX } else { 1 };
+        let count = usize::from(count).min(most);
         let entries = match &self.core {
-            Some(core) if core.feed.epoch() == epoch || index == NEWEST => {
-                core.feed.run(index, usize::from(count).min(RUN_ENTRIES_MAX), RUN_LEN_MAX)
+            Some(core) if epoch == Epoch(0) || core.feed.epoch() == epoch || index == NEWEST => {
+                core.feed.run(index, count, RUN_LEN_MAX)
             }
             _ => Vec::new(),
         };
+        peer.run_bytes.spend(entries.iter().map(Bytes::len).sum());
         self.send_live(link, &Live::Entries(Entries::Answer { run, entries }));
     }
 
     fn run_came(&mut self, link: Link, run: u8, entries: &[Bytes]) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(asked) = peer.runs.remove(&run) else {
-            return self.strike(link, &"an answer that nobody asked for");
+            return self.fault(link, &"an answer that nobody asked for");
         };
         if asked.index != NEWEST && entries.is_empty() {
             // Not held there; a block of it that waits here has no one left to vouch for it.
-            if let Some(peer) = self.peers.get_mut(&link) {
-                peer.held.retain(|h| h.block.piece != asked.index);
+            let held = peer.held.len();
+            peer.held.retain(|h| h.block.piece != asked.index);
+            if peer.held.len() < held {
+                self.strike(link, &"a block without an entry");
             }
         }
         for raw in entries {
@@ -212,7 +245,8 @@ impl Swarm {
                 return;
             }
         }
-        self.check_start(entries.len());
+        let brought = self.core.as_ref().is_some_and(|c| c.feed.get(asked.index).is_some());
+        self.check_start(entries.len(), brought);
         self.fill_entry_gaps(link);
     }
 
@@ -226,7 +260,8 @@ impl Swarm {
     ) -> bool {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return false };
-        let same = |r: &Run| r.epoch == epoch && r.index == index;
+        // What is overdue may be asked once more; its number stays taken until it is answered.
+        let same = |r: &Run| r.epoch == epoch && r.index == index && now.since_us(r.at) < RUN_US;
         if peer.runs.values().any(same) {
             return true;
         }
@@ -266,6 +301,11 @@ impl Swarm {
         let now = self.now.mono;
         let all: usize = self.peers.values().flat_map(|p| &p.held).map(|h| h.payload.len()).sum();
         let epoch = self.epoch();
+        let piece_len = self.torrent().map_or(0, |t| t.stream.piece_len);
+        if u32::from(block.block) >= piece_len.div_ceil(BLOCK_LEN) {
+            // No piece is so long: such numbers would only fill the list with small blocks.
+            return self.strike(link, &"a block behind the end of its piece");
+        }
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let mut pieces: Vec<PieceIndex> = peer.held.iter().map(|h| h.block.piece).collect();
         pieces.push(block.piece);
@@ -320,7 +360,8 @@ impl Swarm {
         let mut recent = core.feed.iter().rev().take(16).map(|g| g.entry.head.birth.0);
         let (Some(newest), Some(oldest)) = (recent.next(), recent.last()) else { return 250_000 };
         let count = core.feed.iter().rev().take(16).count() as u64 - 1;
-        ((newest - oldest) / count.max(1)).clamp(20_000, 1_000_000)
+        // Whoever signs two chains in one epoch may have births that fall.
+        (newest.saturating_sub(oldest) / count.max(1)).clamp(20_000, 1_000_000)
     }
 
     /// Bytes of stream per second at present, silences left out: what there is to send when there
@@ -348,9 +389,17 @@ impl Swarm {
         if self.core.is_none() {
             return;
         }
+        let patience = HELD_US_MIN.max(self.piece_us());
+        let mut unexplained = Vec::new();
         for peer in self.peers.values_mut() {
-            peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
-            peer.held.retain(|held| now.since_us(held.at) < RUN_US);
+            let held = peer.held.len();
+            peer.held.retain(|held| now.since_us(held.at) < patience);
+            if peer.held.len() < held {
+                unexplained.push(peer.link);
+            }
+        }
+        for link in unexplained {
+            self.strike(link, &"a block without an entry");
         }
         if !self.is_publishing() {
             self.tick_entry_orders();
@@ -405,16 +454,19 @@ impl Swarm {
         let below = core.feed.oldest().map_or(head.index, |g| g.entry.head.index);
         let gap_free = core.feed.iter().count() as u32 == head.index.0 - below.0 + 1;
         let from = if gap_free { below.minus(1) } else { head.index };
-        let best = self
+        // By chance, so that one who answers with nothing of use cannot keep us from starting.
+        let able: Vec<Link> = self
             .peers
             .values()
             .filter(|p| p.is_live() && p.shown.is_some_and(|s| s.epoch == head.epoch))
-            .max_by_key(|p| (p.shown, std::cmp::Reverse(p.runs.len())))
-            .map(|p| p.link);
-        let Some(link) = best else { return };
+            .filter(|p| p.free_run_id().is_some())
+            .map(|p| p.link)
+            .collect();
+        let floor = core.feed.floor();
+        let Some(link) = able.get(self.rng.index(able.len())).copied() else { return };
         // An answer comes within a round trip; after half a second somebody else is asked.
         self.backfill_at = now.after_us(500_000);
-        if below.0 == 0 {
+        if below <= floor {
             self.can_start = true;
         } else {
             self.ask_run(link, head.epoch, from, JOIN_RUN);
@@ -422,7 +474,7 @@ impl Swarm {
     }
 
     /// Whether the entries now reach back to a place where a reader may start.
-    fn check_start(&mut self, came: usize) {
+    fn check_start(&mut self, came: usize, brought: bool) {
         let now = self.now.mono;
         if self.can_start {
             return;
@@ -438,7 +490,7 @@ impl Swarm {
         let deep = oldest.is_some_and(|h| h.birth.0 + 10_000_000 < wanted.0);
         if reached || bottom || deep || came == 0 {
             self.can_start = true;
-        } else {
+        } else if brought {
             self.backfill_at = now;
             self.backfill();
         }
@@ -457,22 +509,22 @@ impl Swarm {
     pub(super) fn proof_came(&mut self, link: Link, proof: &Proof) {
         let Some(core) = &mut self.core else { return };
         match core.feed.offer_proof(proof) {
-            Some(true) => self.contradicted(proof),
+            Some(true) => self.contradicted(Some(link), proof),
             Some(false) => {}
             None => self.fault(link, &"a proof that proves nothing"),
         }
     }
 
     /// The broadcaster contradicted itself: told once an epoch, to the user and to all peers.
-    fn contradicted(&mut self, proof: &Proof) {
+    fn contradicted(&mut self, from: Option<Link>, proof: &Proof) {
         let epoch = proof.first.head.epoch;
         if self.proof_told.is_some_and(|told| told >= epoch) {
             return;
         }
         self.proof_told = Some(epoch);
         self.event(Event::Equivocation { at: proof.first.head.seq() });
-        let all: Vec<Link> = self.peers.values().filter(|p| p.is_live()).map(|p| p.link).collect();
-        for link in all {
+        let others = self.peers.values().filter(|p| p.is_live() && Some(p.link) != from);
+        for link in others.map(|p| p.link).collect::<Vec<_>>() {
             self.tell_proof(link);
         }
         self.source_contradicted(epoch);

@@ -64,6 +64,7 @@ impl Swarm {
         let flows: Vec<u8> =
             peer.flows.iter().filter(|(_, f)| f.cover.is_some()).map(|(id, _)| *id).collect();
         peer.forget_epoch();
+        peer.forget_shown();
         for order in peer.orders.values_mut().filter(|o| o.stripe.is_some()) {
             order.state = OrderState::Ending;
         }
@@ -124,7 +125,7 @@ impl Swarm {
             p.orders.values().any(|o| o.stripe.is_some() && o.state == OrderState::Active)
         };
         let nearest = self.peers.values().filter(upstream).map(|p| p.hops).min();
-        nearest.map_or(HOPS_UNKNOWN, |hops| hops.saturating_add(1).min(HOPS_UNKNOWN))
+        nearest.map_or(HOPS_UNKNOWN, |hops| hops.saturating_add(1))
     }
 
     pub(super) fn window_came(&mut self, link: Link, window: &Window) {
@@ -159,12 +160,16 @@ impl Swarm {
             let shown = self.peers.get(&link).and_then(|p| p.shown);
             if shown.is_none_or(|s| s.epoch < window.epoch) {
                 if let Some(peer) = self.peers.get_mut(&link) {
-                    peer.claim_until = now.after_us(CLAIM_US);
+                    // The first claim sets the time: repeating it gains none.
+                    peer.claim_until = peer.claim_until.min(now.after_us(CLAIM_US));
                 }
                 self.ask_run(link, window.epoch, NEWEST, 1);
             }
         } else if let Some(peer) = self.peers.get_mut(&link) {
             peer.claim_until = Time::NEVER;
+        }
+        if changed && window.epoch < ours {
+            self.show_head(link);
         }
         self.show_interest(link);
         self.pull_dirty = true;

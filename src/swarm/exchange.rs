@@ -1,7 +1,6 @@
 //! What peers tell each other besides the stream: the `info` dictionary (BEP 9) and the addresses
 //! of other peers (BEP 11).
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -9,14 +8,21 @@ use sha1::{Digest, Sha1};
 
 use super::Swarm;
 use super::io::{Event, Out, Record, Via};
-use crate::units::{InfoHash, Link};
+use super::peer::Peer;
+use crate::units::{InfoHash, Link, Time};
 use crate::wire::extended::{Extension, METADATA_PIECE_LEN, MetadataMessage, Pex};
 use crate::wire::message::WireError;
 
 /// A piece of metadata that is not answered by then is asked of another peer.
 const METADATA_ANSWER_US: u64 = 2_000_000;
 /// Pieces of metadata that one peer is served.
-const METADATA_SERVED_MAX: u32 = 1024;
+///
+/// The `info` of a live torrent is one piece; some clients ask for it for ever.
+const METADATA_SERVED_MAX: u32 = 16;
+/// Peers that are asked for a small dictionary at once.
+const METADATA_ASKS_MAX: usize = 4;
+/// A large dictionary, which is that of no live torrent, must come from its one peer this soon.
+const METADATA_LARGE_US: u64 = 30_000_000;
 /// Peers are told of each other this often at most (BEP 11).
 const PEX_US: u64 = 60_000_000;
 /// The first time soon after the connection opened: a small swarm knits itself together.
@@ -26,32 +32,27 @@ const PEX_IN_US: u64 = 30_000_000;
 /// Addresses in one message.
 const PEX_ADDED_MAX: usize = 50;
 
-/// The `info` dictionary while it is being fetched.
+/// The `info` dictionary while it is being fetched: always whole from one peer, so that whoever
+/// spoils it is known and nobody else is blamed.
+///
+/// That of a live torrent is one piece and asked of several peers at once. A larger one, of another
+/// kind of torrent, is fetched from one peer at a time, only to say what it is.
 #[derive(Debug, Default)]
 pub(super) struct MetadataFetch {
-    size: Option<usize>,
-    pieces: BTreeMap<u32, (Bytes, Link)>,
+    large: Option<Large>,
 }
 
-impl MetadataFetch {
-    fn count(&self) -> u32 {
-        self.size.map_or(0, |size| size.div_ceil(METADATA_PIECE_LEN) as u32)
-    }
+#[derive(Debug)]
+struct Large {
+    from: Link,
+    since: Time,
+    size: usize,
+    bytes: BytesMut,
+}
 
-    fn piece_len(&self, piece: u32) -> usize {
-        let start = piece as usize * METADATA_PIECE_LEN;
-        self.size.map_or(0, |size| size.saturating_sub(start).min(METADATA_PIECE_LEN))
-    }
-
-    fn whole(&self) -> Option<Bytes> {
-        if self.size.is_none() || self.pieces.len() < self.count() as usize {
-            return None;
-        }
-        let mut out = BytesMut::with_capacity(self.size?);
-        for (data, _) in self.pieces.values() {
-            out.extend_from_slice(data);
-        }
-        Some(out.freeze())
+impl Large {
+    fn next(&self) -> u32 {
+        (self.bytes.len() / METADATA_PIECE_LEN) as u32
     }
 }
 
@@ -103,23 +104,38 @@ impl Swarm {
             return;
         }
         peer.metadata_asked = None;
-        if data.len() != self.metadata.piece_len(piece) {
-            return self.fault(link, &format_args!("metadata piece of {} bytes", data.len()));
-        }
-        self.metadata.pieces.insert(piece, (Bytes::copy_from_slice(data), link));
-        let Some(whole) = self.metadata.whole() else { return self.tick_metadata() };
-        let senders: Vec<Link> = self.metadata.pieces.values().map(|(_, link)| *link).collect();
-        self.metadata = MetadataFetch::default();
-        if InfoHash(Sha1::digest(&whole).into()) == self.config.info_hash {
-            self.metadata_complete(&whole);
-        } else if senders.iter().all(|sender| *sender == link) {
-            self.fault(link, &"metadata that does not fit the info-hash");
-        } else {
-            // Several had a hand in it; each is asked alone from now on.
-            for sender in senders {
-                self.strike(sender, &"metadata that does not fit the info-hash");
+        let whole = match &mut self.metadata.large {
+            Some(large) if large.from == link => {
+                let rest = large.size.saturating_sub(large.bytes.len());
+                if large.next() != piece || data.len() != rest.min(METADATA_PIECE_LEN) {
+                    let len = data.len();
+                    return self.fault(link, &format_args!("metadata piece of {len} bytes"));
+                }
+                large.bytes.extend_from_slice(data);
+                if large.bytes.len() < large.size {
+                    return self.ask_metadata(link);
+                }
+                std::mem::take(&mut large.bytes).freeze()
             }
+            _ => Bytes::copy_from_slice(data),
+        };
+        if InfoHash(Sha1::digest(&whole).into()) == self.config.info_hash {
+            self.metadata = MetadataFetch::default();
+            self.metadata_complete(&whole);
+        } else {
+            self.fault(link, &"metadata that does not fit the info-hash");
         }
+    }
+
+    /// Asks a peer for the next piece that it owes.
+    fn ask_metadata(&mut self, link: Link) {
+        let now = self.now.mono;
+        let large = self.metadata.large.as_ref().filter(|large| large.from == link);
+        let piece = large.map_or(0, Large::next);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.metadata_asked = Some((piece, now));
+        let request = MetadataMessage::Request { piece }.encode();
+        self.send_extended(link, Extension::Metadata, request);
     }
 
     fn metadata_complete(&mut self, raw: &Bytes) {
@@ -141,8 +157,7 @@ impl Swarm {
         }
     }
 
-    /// Asks for missing pieces of metadata, each peer for one at a time, whole from one peer if
-    /// it is small.
+    /// Asks for the `info` dictionary whoever says that it has it.
     pub(super) fn tick_metadata(&mut self) {
         if self.core.is_some() {
             return;
@@ -154,33 +169,40 @@ impl Swarm {
                 peer.extended.metadata_size = None;
             }
         }
-        if self.metadata.size.is_none() {
-            // The size is the first one claimed; a wrong one fails the hash and names its sender.
-            self.metadata.size = self.peers.values().find_map(|p| p.extended.metadata_size);
-        }
-        let Some(size) = self.metadata.size else { return };
-        let busy: Vec<u32> =
-            self.peers.values().filter_map(|p| p.metadata_asked.map(|(n, _)| n)).collect();
-        let missing = (0..self.metadata.count())
-            .filter(|n| !self.metadata.pieces.contains_key(n) && !busy.contains(n));
-        let missing: Vec<u32> = missing.collect();
-        let free: Vec<Link> = self
+        let claims = |p: &Peer, small: bool| {
+            let size = p.extended.metadata_size.filter(|_| p.metadata_asked.is_none())?;
+            ((size <= METADATA_PIECE_LEN) == small).then_some((p.link, size))
+        };
+        let large = self.metadata.large.as_ref().map(|large| (large.from, large.since));
+        let busy = self.peers.values().filter(|p| p.metadata_asked.is_some());
+        let busy = busy.filter(|p| large.is_none_or(|(from, _)| from != p.link)).count();
+        let small: Vec<Link> = self
             .peers
             .values()
-            .filter(|p| p.extended.metadata_size == Some(size) && p.metadata_asked.is_none())
-            .map(|p| p.link)
+            .filter_map(|p| claims(p, true))
+            .map(|(link, _)| link)
+            .take(METADATA_ASKS_MAX.saturating_sub(busy))
             .collect();
-        if free.is_empty() && busy.is_empty() {
-            // Whoever claimed this size is gone.
-            self.metadata = MetadataFetch::default();
-            return;
+        for link in small {
+            self.ask_metadata(link);
         }
-        for (link, piece) in free.into_iter().zip(missing) {
-            if let Some(peer) = self.peers.get_mut(&link) {
-                peer.metadata_asked = Some((piece, now));
+        if let Some((from, since)) = large {
+            let peer = self.peers.get_mut(&from);
+            let goes_on = peer.as_ref().is_some_and(|p| p.extended.metadata_size.is_some());
+            if goes_on && now.since_us(since) < METADATA_LARGE_US {
+                return;
             }
-            let request = MetadataMessage::Request { piece }.encode();
-            self.send_extended(link, Extension::Metadata, request);
+            if let Some(peer) = peer {
+                peer.extended.metadata_size = None;
+                peer.metadata_asked = None;
+            }
+            self.metadata.large = None;
+        }
+        let next = self.peers.values().find_map(|p| claims(p, false));
+        if let Some((from, size)) = next {
+            let bytes = BytesMut::new();
+            self.metadata.large = Some(Large { from, since: now, size, bytes });
+            self.ask_metadata(from);
         }
     }
 

@@ -75,9 +75,14 @@ impl Haves {
 
     /// Forgets pieces below `index`, to the nearest multiple of 64.
     pub fn forget_below(&mut self, index: PieceIndex) {
-        while !self.words.is_empty() && self.base + WORD_BITS <= index.0 {
+        // The last word of all ends behind the highest number: nothing lies above it.
+        while !self.words.is_empty() {
+            let Some(next) = self.base.checked_add(WORD_BITS).filter(|next| *next <= index.0)
+            else {
+                return;
+            };
             self.words.pop_front();
-            self.base += WORD_BITS;
+            self.base = next;
         }
     }
 
@@ -131,5 +136,15 @@ mod tests {
         haves.forget_below(PieceIndex(15_000));
         assert!(haves.insert(PieceIndex(100 + 16_384)));
         assert!(!haves.has(PieceIndex(100)) && haves.words.len() < 30);
+    }
+
+    #[test]
+    fn a_claim_of_the_last_piece_of_all_can_be_forgotten_like_any_other() {
+        let mut haves = Haves::default();
+        assert!(haves.insert(PieceIndex(u32::MAX)));
+        haves.forget_below(PieceIndex(7));
+        assert_eq!(haves.highest(), Some(PieceIndex(u32::MAX)));
+        haves.forget_below(PieceIndex(u32::MAX));
+        assert!(haves.has(PieceIndex(u32::MAX)));
     }
 }

@@ -369,13 +369,26 @@ impl Swarm {
         let bound = |what: &str, size: usize, max: usize| {
             if size <= max { Ok(()) } else { Err(format!("{what}: {size}, limit {max}")) }
         };
-        bound("connections", self.peers.len(), self.config.peers_max + connection::FOREIGN_MAX)?;
+        // Those under way when the last place was taken come on top.
+        bound("connections", self.peers.len(), self.config.peers_max + roster::DIALS_MAX)?;
         bound("readers", self.readers.len(), READERS_MAX)?;
         if let Some(core) = &self.core {
             bound("store", core.store.bytes(), core.store.bytes_max() + (1 << 20))?;
             bound("entries", core.feed.iter().count(), limits::WINDOW_PIECES_MAX)?;
+            bound("pieces", core.store.len(), limits::WINDOW_PIECES_MAX + limits::RUN_ENTRIES_MAX)?;
         }
+        let pieces_max = limits::WINDOW_PIECES_MAX + limits::RUN_ENTRIES_MAX;
+        bound("incomplete", self.incomplete.len(), pieces_max)?;
+        bound("entry times", self.entry_at.len(), pieces_max)?;
+        let asked_max = 2 * limits::REQUESTS_QUEUED_MAX * self.peers.len();
+        bound("in flight", self.in_flight.len(), asked_max)?;
+        bound("addresses", self.roster.len(), roster::KNOWN_MAX)?;
+        let all = self.peers.values().flat_map(|p| &p.held).map(|h| h.payload.len()).sum();
+        bound("held blocks of all", all, entries::HELD_BYTES_ALL_MAX)?;
         for peer in self.peers.values() {
+            bound("held pieces", peer.held.len(), 2 * 64)?;
+            bound("early entries", peer.early_entries.len(), entries::EARLY_ENTRIES_MAX)?;
+            bound("accused", peer.accused.len(), limits::WINDOW_PIECES_MAX)?;
             bound("orders", peer.orders.len(), limits::SUBSCRIPTIONS_MAX)?;
             bound("flows", peer.flows.len(), limits::SUBSCRIPTIONS_MAX)?;
             bound("requests", peer.asked.len(), 2 * limits::REQUESTS_QUEUED_MAX)?;

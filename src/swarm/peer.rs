@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::haves::Haves;
-use super::rate::Meter;
+use super::rate::{Bucket, Meter};
 use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::live::{Cover, HOPS_UNKNOWN, Reason};
@@ -18,6 +18,18 @@ const SENT_MAX: usize = 256;
 
 /// Who said nothing for this long is not relied on.
 const ALERT_US: u64 = 1_500_000;
+
+/// Asks for its time that may be open, and for how long each.
+const CLOCK_ASKS_MAX: usize = 4;
+const CLOCK_ASK_US: u64 = 30_000_000;
+
+/// Bytes of entries that a peer is sent on its asks: a window at once, then a few each second.
+const RUN_BYTES_PER_S: u64 = 32 << 10;
+const RUN_BYTES_BURST: u64 = 512 << 10;
+
+/// A small offence is forgiven after this long.
+const STRIKE_FORGIVEN_US: u64 = 5_000_000;
+
 /// Entries remembered as shown by a peer.
 const SHOWED_MAX: usize = 512;
 
@@ -72,6 +84,8 @@ pub struct Order {
     pub epoch: Epoch,
     /// Asked, granted or ending.
     pub state: OrderState,
+    /// Whether a grant came, also one that we no longer want.
+    pub granted: bool,
     /// Since when it is in that state.
     pub since: Time,
     /// The first block that it covers.
@@ -224,6 +238,8 @@ pub struct Peer {
     pub clock_offset_us: Option<i64>,
     /// When its clock was last asked.
     pub clock_at: Time,
+    /// What we said our time was in asks that are not answered yet, and when.
+    pub clock_asks: VecDeque<(u64, Time)>,
     /// When peer exchange last went to it, and what it said.
     pub pex_at: Option<Time>,
     /// Addresses named in peer exchange with it.
@@ -238,8 +254,14 @@ pub struct Peer {
     pub metadata_served: u32,
     /// Small offences that a race can explain; many of them cannot be.
     pub strikes: u32,
+    /// Until when strikes have been forgiven.
+    pub strikes_at: Time,
     /// Asks for runs and clocks answered in the present second, and the second's start.
     pub answers: (Time, u32),
+    /// What it may still be sent in answers to asks for runs.
+    pub run_bytes: Bucket,
+    /// When it was last told what came under which credit id.
+    pub reported_at: Option<Time>,
 }
 
 impl Peer {
@@ -287,6 +309,7 @@ impl Peer {
             rtt_us: None,
             clock_offset_us: None,
             clock_at: Time::ZERO,
+            clock_asks: VecDeque::new(),
             pex_at: None,
             pex_told: Vec::new(),
             pex_in_at: None,
@@ -294,7 +317,10 @@ impl Peer {
             metadata_asked: None,
             metadata_served: 0,
             strikes: 0,
+            strikes_at: now,
             answers: (Time::ZERO, 0),
+            run_bytes: Bucket::new(RUN_BYTES_PER_S, RUN_BYTES_BURST, now),
+            reported_at: None,
         }
     }
 
@@ -308,6 +334,15 @@ impl Peer {
     #[must_use]
     pub fn is_alert(&self, now: Time) -> bool {
         now.since_us(self.last_in) < ALERT_US
+    }
+
+    /// Whether it knows the messages of subscriptions.
+    #[must_use]
+    pub fn takes_orders(&self) -> bool {
+        use crate::wire::{extended::Extension, live::Kind};
+        [Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End]
+            .iter()
+            .all(|kind| self.extended.id_of(Extension::Live(*kind)).is_some())
     }
 
     /// Whether it says that it holds a piece of `epoch`.
@@ -376,8 +411,41 @@ impl Peer {
         self.sent.clear();
         self.flows.retain(|_, flow| flow.cover.is_none());
         self.held.clear();
-        self.showed.clear();
         self.accused.clear();
+    }
+
+    /// Forgets which entries it showed us, when we enter another epoch.
+    pub fn forget_shown(&mut self) {
+        self.showed.clear();
+    }
+
+    /// Notes an ask for its time.
+    pub fn note_clock_ask(&mut self, mine_us: u64, now: Time) {
+        if self.clock_asks.len() >= CLOCK_ASKS_MAX {
+            self.clock_asks.pop_front();
+        }
+        self.clock_asks.push_back((mine_us, now));
+        self.clock_at = now;
+    }
+
+    /// Whether an answer belongs to an ask of the last 30 s; an ask is answered once.
+    pub fn answers_clock_ask(&mut self, yours_us: u64, now: Time) -> bool {
+        self.clock_asks.retain(|(_, at)| now.since_us(*at) <= CLOCK_ASK_US);
+        let found = self.clock_asks.iter().position(|(mine, _)| *mine == yours_us);
+        found.and_then(|at| self.clock_asks.remove(at)).is_some()
+    }
+
+    /// Notes a small offence; returns how many stand. One is forgiven every five seconds: over hours
+    /// races add up, an attack is quicker.
+    pub fn strike(&mut self, now: Time) -> u32 {
+        let forgiven = now.since_us(self.strikes_at) / STRIKE_FORGIVEN_US;
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        if forgiven > 0 {
+            self.strikes = self.strikes.saturating_sub(forgiven);
+            self.strikes_at = now;
+        }
+        self.strikes += 1;
+        self.strikes
     }
 
     /// Whether one more answer fits into what a peer may have of us in a second.

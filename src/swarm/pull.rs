@@ -23,6 +23,8 @@ const FORGET_US: u64 = 30_000_000;
 const LATE_AGE_US: u64 = 1_500_000;
 /// A peer that rejected a request is not asked again for this long.
 const BUSY_US: u64 = 400_000;
+/// Pieces of which a peer may send bad blocks without showing the entries it judges them by.
+const ACCUSED_MAX: usize = 16;
 /// A subscribed block may be late by this much at least before it is pulled.
 const GRACE_US_MIN: u64 = 400_000;
 
@@ -210,11 +212,17 @@ impl Swarm {
             return;
         }
         let epoch = self.epoch();
-        if let Some(peer) = self.peers.get_mut(&link) {
-            peer.accused.insert(piece);
+        let proven = self.core.as_ref().and_then(|c| c.feed.proof()).is_some_and(|p| p.0 == epoch);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.accused.insert(piece);
+        // Not asked of it again, whoever is to blame.
+        peer.haves.remove(piece);
+        let accused = peer.accused.len();
+        if accused > ACCUSED_MAX && !proven {
+            self.fault(link, &format_args!("blocks of {accused} pieces fail their hashes"));
+            return;
         }
         self.ask_run(link, epoch, piece, 1);
-        self.strike(link, &format_args!("block {block} of piece {piece} fails its hash"));
     }
 
     pub(super) fn rejected(&mut self, link: Link, request: Request) {

@@ -9,7 +9,11 @@ use crate::machine::Rng;
 use crate::units::Time;
 
 /// Addresses kept.
-const KNOWN_MAX: usize = 1000;
+pub const KNOWN_MAX: usize = 1000;
+/// Of these, addresses that only peers named, so that a flood of them leaves room for trackers.
+const HEARSAY_MAX: usize = 600;
+/// Endpoints of one host that peers may name.
+const HOST_MAX: usize = 4;
 /// Banned hosts kept; the oldest bans are forgotten first.
 const BANNED_MAX: usize = 1000;
 /// Dials under way at once.
@@ -60,7 +64,7 @@ pub struct Roster {
     banned: BTreeMap<Banned, Time>,
     ours: BTreeSet<SocketAddr>,
     policy: Policy,
-    dialling: usize,
+    dialling: BTreeSet<SocketAddr>,
 }
 
 impl Roster {
@@ -68,7 +72,8 @@ impl Roster {
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         let (known, banned) = (BTreeMap::new(), BTreeMap::new());
-        Self { known, banned, ours: BTreeSet::new(), policy, dialling: 0 }
+        let (ours, dialling) = (BTreeSet::new(), BTreeSet::new());
+        Self { known, banned, ours, policy, dialling }
     }
 
     /// Takes addresses that somebody named; one listed 500 times is one.
@@ -82,12 +87,27 @@ impl Roster {
             if !allowed || self.ours.contains(&addr) || self.known.contains_key(&addr) {
                 continue;
             }
+            if self.is_crowded(via, addr) {
+                continue;
+            }
             if self.known.len() >= KNOWN_MAX && !self.evict(rng) {
                 return;
             }
             let state = State::Idle { until: Time::ZERO };
             self.known.insert(addr, Known { via, state, failures: 0 });
         }
+    }
+
+    /// Whether one more address would give too much room to one host, or to what strangers say.
+    fn is_crowded(&self, via: Via, addr: SocketAddr) -> bool {
+        let hearsay = |via| matches!(via, Via::Pex | Via::Inbound);
+        if !hearsay(via) {
+            return false;
+        }
+        let host = |a: SocketAddr| matches!(Banned::of(a), Banned::Host(ip) if ip == addr.ip());
+        let of_host = self.known.keys().filter(|a| host(**a)).count();
+        let told = self.known.values().filter(|k| hearsay(k.via)).count();
+        of_host >= HOST_MAX || told >= HEARSAY_MAX
     }
 
     /// Forgets one address that is not in use: of a few drawn at random the one that failed most.
@@ -105,30 +125,31 @@ impl Roster {
 
     /// An address to dial now; it counts as being dialled from here on.
     pub fn dial(&mut self, now: Time, rng: &mut Rng) -> Option<SocketAddr> {
-        if self.dialling >= DIALS_MAX {
+        if self.dialling.len() >= DIALS_MAX {
             return None;
         }
         let due = |known: &Known| matches!(known.state, State::Idle { until } if until <= now);
+        let free = |addr: SocketAddr| !self.is_banned(addr, now) && !self.dialling.contains(&addr);
         let ready: Vec<(SocketAddr, Known)> = self
             .known
             .iter()
-            .filter(|(addr, known)| due(known) && !self.is_banned(**addr, now))
+            .filter(|(addr, known)| due(known) && free(**addr))
             .map(|(addr, known)| (*addr, *known))
             .collect();
         // What the user named first, then what failed least, at random among equals.
         let rank = |k: &Known| (k.via != Via::User && k.via != Via::Magnet, k.failures.min(3));
         let best = ready.iter().map(|(_, k)| rank(k)).min()?;
         let equals: Vec<_> = ready.iter().filter(|(_, k)| rank(k) == best).collect();
-        let (addr, _) = *equals.get(rng.index(equals.len()))?;
-        self.known.get_mut(addr)?.state = State::Dialling;
-        self.dialling += 1;
-        Some(*addr)
+        let (addr, _) = **equals.get(rng.index(equals.len()))?;
+        self.known.get_mut(&addr)?.state = State::Dialling;
+        self.dialling.insert(addr);
+        Some(addr)
     }
 
     /// When an address that waits may be dialled.
     #[must_use]
     pub fn next_at(&self) -> Time {
-        if self.dialling >= DIALS_MAX {
+        if self.dialling.len() >= DIALS_MAX {
             return Time::NEVER;
         }
         let waiting = self.known.values().filter_map(|k| match k.state {
@@ -140,14 +161,14 @@ impl Roster {
 
     /// A dial came to nothing.
     pub fn failed(&mut self, addr: SocketAddr, now: Time) {
-        self.undial(addr);
+        self.dialling.remove(&addr);
         self.pause(addr, now, 0);
     }
 
     /// A connection is open; `dialled` if by us.
     pub fn connected(&mut self, addr: SocketAddr, dialled: bool) {
         if dialled {
-            self.undial(addr);
+            self.dialling.remove(&addr);
             if let Some(known) = self.known.get_mut(&addr) {
                 known.state = State::Connected;
             }
@@ -174,12 +195,6 @@ impl Roster {
         self.pause(canonical(addr), now, rest_us);
     }
 
-    fn undial(&mut self, addr: SocketAddr) {
-        if self.known.get(&addr).is_some_and(|k| k.state == State::Dialling) {
-            self.dialling -= 1;
-        }
-    }
-
     fn pause(&mut self, addr: SocketAddr, now: Time, rest_us: u64) {
         let Some(known) = self.known.get_mut(&addr) else { return };
         let doubled = RETRY_US << known.failures.min(8);
@@ -193,7 +208,7 @@ impl Roster {
 
     /// This address is our own.
     pub fn is_ours(&mut self, addr: SocketAddr) {
-        self.undial(addr);
+        self.dialling.remove(&addr);
         self.known.remove(&addr);
         if self.ours.len() < 64 {
             self.ours.insert(addr);
@@ -291,9 +306,25 @@ mod tests {
         for n in 0..3000 {
             roster.add(Via::Pex, &[addr(n)], &mut rng);
         }
+        assert_eq!(roster.len(), HEARSAY_MAX, "some room is left for trackers");
+        for n in 0..3000 {
+            roster.add(Via::Tracker, &[addr(n)], &mut rng);
+        }
         assert_eq!(roster.len(), KNOWN_MAX);
         let dials = std::iter::from_fn(|| roster.dial(Time(0), &mut rng)).count();
         assert_eq!(dials, DIALS_MAX);
+    }
+
+    #[test]
+    fn two_who_dial_each_other_at_once_go_on_dialling() {
+        let (mut roster, mut rng) = roster();
+        for n in 0..3 * DIALS_MAX as u16 {
+            roster.add(Via::Tracker, &[addr(n)], &mut rng);
+            assert_eq!(roster.dial(Time(0), &mut rng), Some(addr(n)));
+            // It was quicker: its own connection says where it listens; then ours opens as well.
+            roster.listens(addr(n), &mut rng);
+            roster.connected(addr(n), true);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::config::{Role, SourceConfig};
 use super::io::{Event, Out, Record};
 use crate::live::builder::{Builder, Last, Sealed};
 use crate::live::feed::Offer;
-use crate::live::open_epoch;
+use crate::live::{is_far_ahead, open_epoch};
 use crate::units::{BlockNo, Epoch, Seq, Time};
 use crate::wire::feed::{Entry, Flags};
 
@@ -41,6 +41,8 @@ enum Mode {
     Following { patience_us: u64 },
     /// The end is signed, or was seen.
     Done,
+    /// Signs nothing: a known epoch is so far ahead of our clock that one of the two is wrong.
+    Refused,
 }
 
 /// The source's part of a swarm.
@@ -202,7 +204,7 @@ impl Swarm {
                     self.begin_epoch();
                 }
             }
-            Mode::Done => {}
+            Mode::Done | Mode::Refused => {}
         }
     }
 
@@ -305,8 +307,16 @@ impl Swarm {
         let Some(core) = &self.core else { return };
         let (stream, media) = (core.torrent.stream, core.torrent.media.clone());
         let known = core.feed.highest().map(|g| g.entry.head);
+        let ahead = known.is_some_and(|head| is_far_ahead(head.epoch, now.wall));
         let epoch = open_epoch(now.wall, known.map(|h| h.epoch), &mut self.rng);
         let Some(source) = &mut self.source else { return };
+        if ahead {
+            source.mode = Mode::Refused;
+            source.builder = None;
+            source.held.clear();
+            source.held_len = 0;
+            return;
+        }
         let key = source.config.key.clone();
         source.builder = Some(Builder::open_epoch(stream, key, &media, now, epoch, known.as_ref()));
         source.mode = Mode::Publishing;
@@ -372,6 +382,15 @@ impl Swarm {
             Mode::Publishing => "publishing",
             Mode::Following { .. } => "following",
             Mode::Done => "ended",
+            Mode::Refused => "refused",
         })
+    }
+
+    /// The epoch that a source refuses to exceed because it lies more than 24 h ahead of the
+    /// machine's clock: one of the two is wrong, and the operator has to say which.
+    #[must_use]
+    pub fn refused_epoch(&self) -> Option<Epoch> {
+        let refused = self.source.as_ref().is_some_and(|s| s.mode == Mode::Refused);
+        refused.then(|| self.epoch())
     }
 }

@@ -15,6 +15,8 @@ const LAG_WINDOW_US: u64 = 60_000_000;
 const LAGS_MAX: usize = 16_384;
 /// A stream whose head is older than this is not live.
 const STALE_US: u64 = 60_000_000;
+/// Another clock agrees with ours if it is no further away.
+const CLOCK_AGREES_US: u64 = 3_600_000_000;
 /// Without a new entry for this long a stream stalls.
 const SILENT_US: u64 = 3_000_000;
 
@@ -244,10 +246,8 @@ impl Swarm {
         if silent && !self.is_publishing() {
             return Condition::Stalled;
         }
-        let (offset, ok) = self.clock_consensus();
-        let corrected =
-            now.wall.minus(head.published()).saturating_add(if ok { offset } else { 0 });
-        if corrected.unsigned_abs() > STALE_US {
+        // By our own clock: what others say of the time never makes a stream live.
+        if now.wall.minus(head.published()).unsigned_abs() > STALE_US {
             return Condition::Stale;
         }
         let waiting = self.readers.values().any(|r| r.played().first_at.is_none());
@@ -262,7 +262,14 @@ impl Swarm {
     fn reason_for(&self, condition: Condition) -> Reason {
         use crate::wire::feed::Flags;
         match condition {
-            Condition::Stale => Reason::REPLAY,
+            Condition::Stale => {
+                let head = self.core.as_ref().and_then(|c| c.feed.highest());
+                let (offset, agreed) = self.clock_consensus();
+                let age = head.map_or(i64::MAX, |g| self.now.wall.minus(g.entry.head.published()));
+                let by_others = age.saturating_add(offset);
+                let recent = agreed && by_others.unsigned_abs() <= STALE_US;
+                if recent { Reason::OWN_CLOCK } else { Reason::REPLAY }
+            }
             Condition::Stalled => {
                 let highest = self.core.as_ref().and_then(|c| c.feed.highest());
                 let idle = highest.is_some_and(|g| g.entry.head.flags.has(Flags::IDLE));
@@ -308,6 +315,21 @@ impl Swarm {
     /// Others' clocks minus ours: the median over peers, one vote a network.
     pub(super) fn clock_offset_us(&self) -> i64 {
         self.clock_consensus().0
+    }
+
+    /// The highest epoch that is believed, if enough others have the same time as we: otherwise
+    /// nobody knows whose clock is wrong (`specs/feed.md`, section Epochs).
+    pub(super) fn epoch_max(&self) -> Option<Epoch> {
+        let agrees = |p: &&super::peer::Peer| {
+            p.clock_offset_us.is_some_and(|us| us.unsigned_abs() <= CLOCK_AGREES_US)
+        };
+        let votes = || self.peers.values().filter(agrees);
+        let mut networks: Vec<u64> = votes().map(|p| network(p.addr.ip(), p.link.0)).collect();
+        networks.sort_unstable();
+        networks.dedup();
+        let trusted = votes().count() >= 3 && networks.len() >= 2;
+        let second = self.now.wall.secs().saturating_add(crate::live::EPOCH_AHEAD_MAX_S);
+        trusted.then(|| Epoch((second.min(u64::MAX >> 20) << 20) | ((1 << 20) - 1)))
     }
 
     fn clock_consensus(&self) -> (i64, bool) {

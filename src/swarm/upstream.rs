@@ -30,8 +30,6 @@ const LATE_US: u64 = 1_200_000;
 const IMPROVE_US: u64 = 1_000_000;
 /// And is one that is ahead by this much.
 const AHEAD_US: u64 = 60_000;
-/// An ended subscription whose `bl_end` never came is forgotten after this long.
-const ENDING_US: u64 = 10_000_000;
 /// Sources of entries that are kept.
 const ENTRY_ORDERS: usize = 2;
 
@@ -200,9 +198,8 @@ impl Swarm {
     fn drop_stale_orders(&mut self) {
         let now = self.now.mono;
         let mut unanswered = Vec::new();
-        for peer in self.peers.values_mut() {
-            peer.orders
-                .retain(|_, o| o.state != OrderState::Ending || now.since_us(o.since) < ENDING_US);
+        // An id is free again only when the granter says so; until then it may not be used anew.
+        for peer in self.peers.values() {
             for (id, order) in &peer.orders {
                 if order.state == OrderState::Asked && now.since_us(order.since) > ANSWER_US {
                     unanswered.push((peer.link, *id, order.stripe));
@@ -295,6 +292,7 @@ impl Swarm {
             cover,
             epoch,
             state: OrderState::Asked,
+            granted: false,
             since: now,
             first,
             credit: 0,
@@ -342,6 +340,7 @@ impl Swarm {
             let usable = peer.is_live()
                 && peer.window_seen
                 && peer.is_alert(now)
+                && peer.takes_orders()
                 && (stripe.is_none() || peer.epoch == epoch)
                 && !avoid.contains(&peer.link)
                 && !self.upstream.is_refused(peer.link, stripe, now)
@@ -363,10 +362,14 @@ impl Swarm {
     pub(super) fn granted(&mut self, link: Link, grant: &Grant) {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        let Some(order) = peer.orders.get_mut(&grant.id) else {
-            return self.strike(link, &"a grant for no subscription");
-        };
+        let Some(order) = peer.orders.get_mut(&grant.id) else { return };
         let stripe = order.stripe;
+        if order.granted {
+            // It stands: only the name of the flow may change, above all not since when it stands,
+            // or its silence would never be noticed.
+            order.credit = grant.credit;
+            return;
+        }
         if grant.cover.is_empty() {
             peer.orders.remove(&grant.id);
             self.upstream.refuse(link, stripe, now, 0);
@@ -380,24 +383,22 @@ impl Swarm {
             }
             return;
         }
-        if order.state == OrderState::Ending {
-            return;
-        }
         let within = grant.cover.k == order.cover.k
             && grant.cover.stripes & !order.cover.stripes == 0
             && grant.cover.part & !order.cover.part == 0;
         if !within {
             return self.fault(link, &"granted what was not asked for");
         }
+        order.granted = true;
+        peer.chokes_us = false;
+        if order.state == OrderState::Ending {
+            return;
+        }
         order.cover = grant.cover;
         order.state = OrderState::Active;
         order.since = now;
         order.credit = grant.credit;
         order.first = order.first.max(grant.first);
-        // A grant of blocks implies an unchoke; entries go to the choked as well.
-        if stripe.is_some() {
-            peer.chokes_us = false;
-        }
         self.upstream.refused.remove(&(link, stripe));
         self.pull_dirty = true;
     }
@@ -409,21 +410,19 @@ impl Swarm {
 
     /// Blocks that will not come under a subscription are asked for elsewhere.
     pub(super) fn skipped(&mut self, link: Link, skip: &Skip) {
-        let known = self.peers.get(&link).is_some_and(|p| p.orders.contains_key(&skip.id));
-        if !known {
-            return self.strike(link, &"a skip for no subscription");
-        }
+        let order = self.peers.get(&link).and_then(|p| p.orders.get(&skip.id));
+        let Some(order) = order.filter(|o| o.stripe.is_some()) else { return };
         if skip.epoch == self.upstream.epoch {
-            self.missed_blocks(&skip.blocks);
+            let cover = order.cover;
+            let covered = skip.blocks.iter().copied().filter(|no| cover.covers(*no));
+            self.missed_blocks(&covered.collect::<Vec<_>>());
         }
     }
 
     pub(super) fn order_ended(&mut self, link: Link, end: End) {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        let Some(order) = peer.orders.remove(&end.id) else {
-            return self.strike(link, &"an end for no subscription");
-        };
+        let Some(order) = peer.orders.remove(&end.id) else { return };
         if order.state != OrderState::Ending {
             self.upstream.refuse(link, order.stripe, now, 0);
             self.tick_at = now;
@@ -435,7 +434,7 @@ impl Swarm {
     pub(super) fn choked_by(&mut self, link: Link) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.chokes_us = true;
-        peer.orders.retain(|_, o| o.state == OrderState::Asked || o.stripe.is_none());
+        peer.orders.retain(|_, o| !o.granted);
         self.tick_at = self.now.mono;
         self.pull_dirty = true;
     }

@@ -230,7 +230,7 @@ fn entry_vector(name: &str, bytes: &[u8]) -> Value {
         Ok(other) => panic!("{name}: {other:?}"),
         Err(EntryFault::Form(_)) => "form",
         Err(EntryFault::Forged(_)) => "forged",
-        Err(EntryFault::NeedsNewer(_)) => "needs newer",
+        Err(EntryFault::UnknownKey(_) | EntryFault::NeedsNewer(_)) => "needs newer",
         Err(EntryFault::PieceTooLong { .. }) => "too long",
     });
     row
