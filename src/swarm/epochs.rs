@@ -124,7 +124,7 @@ impl Swarm {
             p.orders.values().any(|o| o.stripe.is_some() && o.state == OrderState::Active)
         };
         let nearest = self.peers.values().filter(upstream).map(|p| p.hops).min();
-        nearest.map_or(HOPS_UNKNOWN, |hops| hops.saturating_add(1).min(HOPS_UNKNOWN))
+        nearest.map_or(HOPS_UNKNOWN, |hops| hops.saturating_add(1))
     }
 
     pub(super) fn window_came(&mut self, link: Link, window: &Window) {
