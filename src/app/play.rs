@@ -238,7 +238,7 @@ impl Playing {
                     Told::Event(Event::NotLive) => {
                         return Err(Failure::usage("the link is of an ordinary torrent"));
                     }
-                    Told::Event(Event::Ended) if self.writing.is_none() && self.player.is_none() => {
+                    Told::Event(Event::Ended) if self.only_http() => {
                         return self.end_http().await;
                     }
                     Told::Event(_) => {}
@@ -253,6 +253,11 @@ impl Playing {
                 },
             }
         }
+    }
+
+    /// Whether the stream goes to HTTP clients only, and no player of ours is among them.
+    fn only_http(&self) -> bool {
+        self.writing.is_none() && self.player.is_none()
     }
 
     /// The stream has ended and goes to HTTP clients only: they get what is left.

@@ -149,16 +149,27 @@ impl Builder {
 
     /// Takes bytes of the stream.
     pub fn push(&mut self, now: Now, bytes: Bytes) -> Vec<Sealed> {
-        self.input_since.get_or_insert(now.mono);
+        self.push_held(now, now.mono, bytes)
+    }
+
+    /// Takes bytes that came in at `came` and were held back until now: pieces are cut and dated
+    /// as if they had been taken then, so that readers have the delay to fetch them in.
+    pub fn push_held(&mut self, now: Now, came: Time, bytes: Bytes) -> Vec<Sealed> {
+        self.input_since.get_or_insert(came);
         self.input_bytes += bytes.len() as u64;
+        let mut sealed = Vec::new();
+        if self.open.is_some() && came < now.mono && came >= self.deadline() {
+            sealed.extend(self.close(now));
+        }
         let spans = self.cutter.push(bytes);
-        self.take(now, spans)
+        sealed.extend(self.take(now, came, spans));
+        sealed
     }
 
     /// The input broke off: what is held back goes out, and what comes next begins anew.
     pub fn broke_off(&mut self, now: Now) -> Vec<Sealed> {
         let spans = self.cutter.restart();
-        let mut sealed = self.take(now, spans);
+        let mut sealed = self.take(now, now.mono, spans);
         sealed.extend(self.close(now));
         self.discontinuity = true;
         sealed
@@ -173,7 +184,7 @@ impl Builder {
             return self.close(now).into_iter().collect();
         }
         let spans = self.cutter.flush();
-        let mut sealed = self.take(now, spans);
+        let mut sealed = self.take(now, now.mono, spans);
         sealed.extend(self.close(now));
         if sealed.is_empty() {
             sealed.push(self.seal_empty(now, Flags::IDLE));
@@ -197,14 +208,14 @@ impl Builder {
             return Vec::new();
         }
         let spans = self.cutter.flush();
-        let mut sealed = self.take(now, spans);
+        let mut sealed = self.take(now, now.mono, spans);
         sealed.extend(self.close(now));
         sealed.push(self.seal_empty(now, Flags::END));
         self.ended = true;
         sealed
     }
 
-    fn take(&mut self, now: Now, spans: Vec<Span>) -> Vec<Sealed> {
+    fn take(&mut self, now: Now, came: Time, spans: Vec<Span>) -> Vec<Sealed> {
         let mut sealed = Vec::new();
         for mut span in spans {
             if span.rap {
@@ -216,9 +227,10 @@ impl Builder {
             }
             let mut tables = span.tables;
             while !span.bytes.is_empty() {
-                let (since, birth) = (now.mono, self.clock.read(now));
+                let held_us = now.mono.since_us(came);
+                let birth = UnixUs(self.clock.read(now).0.saturating_sub(held_us));
                 let open = self.open.get_or_insert_with(|| Open {
-                    since,
+                    since: came,
                     birth,
                     bytes: BytesMut::new(),
                     flags,

@@ -17,7 +17,7 @@
 //! | `tracker` | who is introduced to whom |
 //! | [`check`], `spy` | what must never happen, to readers and on the wire |
 //! | `meter`, [`report`] | how fast and how well it went |
-//! | [`reference`] | how fast it could be |
+//! | [`mod@reference`] | how fast it could be |
 //! | `trace` | whether two runs were the same |
 
 pub mod check;

@@ -47,7 +47,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::live::clock::StreamClock;
 use crate::live::feed::Feed;
-use crate::live::reader::Reader;
+use crate::live::reader::{Played, Reader};
 use crate::live::store::Store;
 use crate::machine::{Machine, Rng};
 use crate::units::{BlockId, Epoch, Link, Now, PieceIndex, Seq, Time};
@@ -98,6 +98,8 @@ pub struct Swarm {
     trace: Option<VecDeque<Trace>>,
 
     readers: BTreeMap<ReaderId, Reader>,
+    /// What readers who are gone had played.
+    played_before: Played,
     source: Option<Source>,
     upstream: Upstream,
     bucket: Option<Bucket>,
@@ -153,6 +155,7 @@ impl Swarm {
             small: BTreeMap::new(),
             trace: None,
             readers: BTreeMap::new(),
+            played_before: Played::default(),
             source: None,
             upstream,
             bucket: None,
@@ -433,9 +436,7 @@ impl Machine for Swarm {
                     reader.add_credit(pieces);
                 }
             }
-            In::RemoveReader { reader } => {
-                self.readers.remove(&reader);
-            }
+            In::RemoveReader { reader } => self.remove_reader(reader),
             In::DropPeers => self.drop_peers("the tracker was changed"),
             In::Stop => self.stop(),
         }

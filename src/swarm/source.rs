@@ -51,7 +51,7 @@ pub(super) struct Source {
     config: SourceConfig,
     mode: Mode,
     builder: Option<Builder>,
-    held: VecDeque<Bytes>,
+    held: VecDeque<(Time, Bytes)>,
     held_len: usize,
     input_ended: bool,
     own_last: Option<Last>,
@@ -79,11 +79,11 @@ impl Source {
     }
 
     /// Input that waits for the first piece, dropping the oldest beyond the bound.
-    fn hold(&mut self, bytes: Bytes) {
+    fn hold(&mut self, now: Time, bytes: Bytes) {
         self.held_len += bytes.len();
-        self.held.push_back(bytes);
+        self.held.push_back((now, bytes));
         while self.held_len > HELD_LEN_MAX {
-            let Some(oldest) = self.held.pop_front() else { return };
+            let Some((_, oldest)) = self.held.pop_front() else { return };
             self.held_len -= oldest.len();
         }
     }
@@ -127,7 +127,7 @@ impl Swarm {
                 let sealed = builder.push(now, bytes);
                 self.publish(sealed);
             }
-            (Mode::Listening { .. }, _) => source.hold(bytes),
+            (Mode::Listening { .. }, _) => source.hold(now.mono, bytes),
             _ => {}
         }
     }
@@ -335,8 +335,8 @@ impl Swarm {
         source.held_len = 0;
         let Some(builder) = &mut source.builder else { return };
         let mut sealed = Vec::new();
-        for bytes in source.held.drain(..) {
-            sealed.extend(builder.push(now, bytes));
+        for (came, bytes) in source.held.drain(..) {
+            sealed.extend(builder.push_held(now, came, bytes));
         }
         let ended = source.input_ended;
         self.publish(sealed);

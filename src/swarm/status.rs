@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::Swarm;
+use super::io::ReaderId;
 use super::peer::OrderState;
-use crate::live::reader::Played;
+use crate::live::reader::{Played, Reader};
 use crate::units::{Epoch, Now, PieceIndex, Seq, Time, UnixUs};
 use crate::wire::live::Reason;
 
@@ -76,6 +77,18 @@ impl Lags {
 
     pub(super) fn piece(&mut self, now: Time, wall: UnixUs, offset_us: i64, published: UnixUs) {
         note(&mut self.pieces, now, wall.minus(published).saturating_add(offset_us));
+    }
+}
+
+/// Two readers' figures as one.
+fn together(a: Played, b: &Played) -> Played {
+    Played {
+        pieces: a.pieces + b.pieces,
+        missed: a.missed + b.missed,
+        first_at: a.first_at.into_iter().chain(b.first_at).min(),
+        stalls: a.stalls + b.stalls,
+        stalled_us: a.stalled_us + b.stalled_us,
+        delay_us: a.delay_us.max(b.delay_us),
     }
 }
 
@@ -206,7 +219,7 @@ impl Swarm {
             epoch: self.epoch(),
             pieces_verified: self.totals.pieces_verified,
             pieces_bad: self.totals.pieces_bad,
-            played: self.played(now),
+            played: self.played(),
             lag_ms: lag(&self.lags.pieces),
             block_lag_ms: lag(&self.lags.blocks),
             head_age_us: highest.map(|h| now.wall.minus(h.published())),
@@ -296,20 +309,15 @@ impl Swarm {
         self.reason_for(self.condition(self.now))
     }
 
-    fn played(&self, _now: Now) -> Played {
-        let mut all = Played::default();
-        for played in self.readers.values().map(crate::live::reader::Reader::played) {
-            all.pieces += played.pieces;
-            all.missed += played.missed;
-            all.stalls += played.stalls;
-            all.stalled_us += played.stalled_us;
-            all.delay_us = all.delay_us.max(played.delay_us);
-            all.first_at = match (all.first_at, played.first_at) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+    fn played(&self) -> Played {
+        self.readers.values().map(Reader::played).fold(self.played_before, together)
+    }
+
+    /// What a reader who goes has played still counts.
+    pub(super) fn remove_reader(&mut self, id: ReaderId) {
+        if let Some(reader) = self.readers.remove(&id) {
+            self.played_before = together(self.played_before, reader.played());
         }
-        all
     }
 
     /// Others' clocks minus ours: the median over peers, one vote a network.
