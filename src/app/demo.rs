@@ -46,6 +46,8 @@ const KILL_AT: Duration = Duration::from_secs(5);
 const DEAD_FOR: Duration = Duration::from_secs(2);
 /// After the end of the stream, viewers get this long to play what is left.
 const END_WAIT: Duration = Duration::from_secs(15);
+/// A broadcaster publishes within this time.
+const PUBLISHING_WAIT: Duration = Duration::from_secs(8);
 /// Seconds between announces to the demonstration's tracker.
 const ANNOUNCE_EVERY_S: u32 = 30;
 /// Bytes of a full piece: a quarter to half a second of the clip.
@@ -315,6 +317,8 @@ impl Show {
     async fn start(args: &Args, stage: Stage, interrupts: Signal) -> Result<Self, Failure> {
         let began = Instant::now();
         let (broadcaster, feed) = stage.broadcaster().await?;
+        // What comes in while it still listens for others would go out as one burst.
+        wait_until_publishing(&broadcaster).await;
         let (ear, heard) = mpsc::channel(HEARD_MAX);
         let mut viewers = Vec::new();
         for number in 1..=usize::from(args.viewers) {
@@ -545,6 +549,17 @@ impl Show {
             self.began.elapsed().as_secs_f64(),
             self.viewers.len(),
         )
+    }
+}
+
+/// Waits until a broadcaster has found out that it is alone; for a while at most.
+async fn wait_until_publishing(broadcaster: &Member) {
+    let late = Instant::now() + PUBLISHING_WAIT;
+    while Instant::now() < late
+        && !broadcaster.is_gone()
+        && broadcaster.source().await.as_deref() != Some("publishing")
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

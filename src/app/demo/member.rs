@@ -17,6 +17,7 @@ use crate::app::common::Common;
 use crate::app::exit::{Code, Failure};
 use crate::app::play;
 use crate::app::session::{Session, Setup, Target, Told};
+use crate::net::driver::Node;
 use crate::net::readers::ReaderHandle;
 use crate::swarm::config::{Role, SourceConfig};
 use crate::swarm::io::{Delivery, In};
@@ -74,6 +75,8 @@ pub(super) struct Member {
     document: watch::Receiver<Value>,
     order: Option<oneshot::Sender<Order>>,
     task: JoinHandle<Result<(), Failure>>,
+    /// The way to a node of this process.
+    node: Option<Node>,
     /// Where it can be watched.
     pub(super) url: Option<String>,
 }
@@ -82,6 +85,14 @@ impl Member {
     /// Its latest status document; null before the first.
     pub(super) fn document(&self) -> Value {
         self.document.borrow().clone()
+    }
+
+    /// What a broadcaster does at present: `listening`, `publishing`, ...
+    pub(super) async fn source(&self) -> Option<String> {
+        match &self.node {
+            Some(node) => node.snapshot().await?.source_mode.map(str::to_owned),
+            None => self.document().get("source")?.as_str().map(str::to_owned),
+        }
     }
 
     /// Whether it has ended.
@@ -137,7 +148,7 @@ impl Stage {
     pub(super) async fn broadcaster(&self) -> Result<(Member, mpsc::Sender<Bytes>), Failure> {
         let (feed, stream) = mpsc::channel(FEED_LEN);
         let (order, orders) = oneshot::channel();
-        let (document, task) = if self.processes {
+        let (document, node, task) = if self.processes {
             let mut command = self.command("broadcast", "broadcaster");
             command.arg("--key").arg(&self.key).arg("--upload-limit");
             command.arg(self.upload_limit.to_string()).arg(&self.torrent).stdin(Stdio::piped());
@@ -148,7 +159,7 @@ impl Stage {
                 tokio::spawn(pour(stream, stdin));
             }
             let report = self.dir.join("broadcaster.json");
-            (document, tokio::spawn(attend(child, report, documents, words, orders)))
+            (document, None, tokio::spawn(attend(child, report, documents, words, orders)))
         } else {
             let mut common = Common::on_loopback(self.state_dir("broadcaster"));
             common.upload_limit = Some(crate::app::args::Rate(self.upload_limit));
@@ -156,9 +167,10 @@ impl Stage {
             let source = SourceConfig { key, last: None, takeover: false, hide: false };
             let role = Role::Source(Box::new(source));
             let session = start(&common, self.target()?, "broadcast", role).await?;
-            (session.document(), tokio::spawn(run(session, Some(stream), orders)))
+            let node = Some(session.node.clone());
+            (session.document(), node, tokio::spawn(run(session, Some(stream), orders)))
         };
-        Ok((Member { document, order: Some(order), task, url: None }, feed))
+        Ok((Member { document, order: Some(order), task, node, url: None }, feed))
     }
 
     /// Starts a viewer, which serves players at `http` if it is given.
@@ -183,8 +195,9 @@ impl Stage {
                 reader.ok_or_else(|| Failure::new(Code::Unexpected, "the node is gone"))?;
             tokio::spawn(watch_stream(number, reader, ear));
             let document = session.document();
+            let node = Some(session.node.clone());
             let task = tokio::spawn(run(session, None, orders));
-            return Ok(Member { document, order, task, url });
+            return Ok(Member { document, order, task, node, url });
         }
         let mut command = self.command("play", &name);
         command.args(["--output", "-"]).args(http.map(|addr| format!("--http={addr}")));
@@ -209,7 +222,7 @@ impl Stage {
                 }
             },
         };
-        Ok(Member { document, order, task, url })
+        Ok(Member { document, order, task, node: None, url })
     }
 
     /// This program in another role, in a process of its own.

@@ -92,6 +92,13 @@ impl Witness {
     /// The viewer hands over no more; what is held is judged.
     pub(super) fn finish(&mut self, tape: &Tape) -> Tally {
         while if self.follows { self.follow(tape) } else { self.look(tape, true) } {}
+        // The stream may have been ended within a packet.
+        if self.follows && tape.holds(self.tally.at, &self.held) {
+            let rest = self.held.len() as u64;
+            self.tally.at += rest;
+            self.tally.delivered += rest;
+            self.held.clear();
+        }
         self.tally.foreign += self.held.len() as u64;
         self.held.clear();
         self.tally
