@@ -33,8 +33,14 @@ pub enum Command {
     Scrape(super::scrape::Args),
     /// Runs a small tracker for a LAN, a demo or a test; not one for the public.
     Tracker(super::tracker::Args),
+    /// Shows a live stream on this machine alone: tracker, broadcaster and viewers.
+    Demo(super::demo::Args),
     /// Plays a scenario on a simulated network.
     Sim(super::sim::Args),
+    /// Prints what a shell needs to complete commands.
+    Completions(super::completions::Args),
+    /// Prints the manual page of a command.
+    Man(super::man::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -51,7 +57,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Announce(args) => super::announce::run(args),
         Command::Scrape(args) => super::scrape::run(args),
         Command::Tracker(args) => super::tracker::run(args),
+        Command::Demo(args) => super::demo::run(args),
         Command::Sim(args) => super::sim::run(args),
+        Command::Completions(args) => super::completions::run(args),
+        Command::Man(args) => super::man::run(args),
     }
 }
 

@@ -95,6 +95,31 @@ pub struct Common {
 }
 
 impl Common {
+    /// A quiet member of a swarm on this machine alone, which finds others through trackers only.
+    #[must_use]
+    pub fn on_loopback(state_dir: PathBuf) -> Self {
+        Self {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            peer: Vec::new(),
+            announce_port: None,
+            allow_local: true,
+            upload_limit: None,
+            download_limit: None,
+            max_peers: 60,
+            no_dht: true,
+            no_lsd: true,
+            no_pex: true,
+            no_utp: true,
+            port_mapping: Some(PortMapping::Off),
+            state_dir: Some(state_dir),
+            report: None,
+            json: false,
+            verbose: 0,
+            quiet: true,
+            log: LogForm::Text,
+        }
+    }
+
     /// Starts the log on standard error.
     pub fn start_log(&self) {
         let level = match (self.quiet, self.verbose) {

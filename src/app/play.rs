@@ -127,7 +127,12 @@ async fn play(args: Args) -> Result<(), Failure> {
     };
     let session = Session::start(&args.common, target, setup).await?;
     let url = match outputs.http {
-        Some(addr) => Some(serve(&session, addr, &args).await?),
+        Some(addr) => {
+            let url = serve(&session, addr, args.delay.0, args.wait.0).await?;
+            // The URL is what the user waits for: also when quiet.
+            eprintln!("playing at {url}");
+            Some(url)
+        }
         None => None,
     };
     let player = match (&args.player, &url) {
@@ -176,8 +181,14 @@ impl StreamSource for Source {
     }
 }
 
-/// Serves the stream over HTTP; returns its URL.
-async fn serve(session: &Session, addr: SocketAddr, args: &Args) -> Result<String, Failure> {
+/// Serves the stream over HTTP to readers `delay` behind the broadcaster, each of whom waits at
+/// most `wait` for it; returns its URL.
+pub(super) async fn serve(
+    session: &Session,
+    addr: SocketAddr,
+    delay: Duration,
+    wait: Duration,
+) -> Result<String, Failure> {
     let listener = http_out::listen(addr).await.map_err(|error| {
         let code = match error {
             ListenError::AddressInUse(_) => Code::AddressInUse,
@@ -187,20 +198,16 @@ async fn serve(session: &Session, addr: SocketAddr, args: &Args) -> Result<Strin
     })?;
     let bound = listener.local_addr().map_err(|e| Failure::new(Code::Network, e))?;
     let id = session.target.info_hash.to_string();
-    let source =
-        Source { node: session.node.clone(), delay: args.delay.0, document: session.document() };
+    let source = Source { node: session.node.clone(), delay, document: session.document() };
     let published = Published {
         id: id.clone(),
         name: session.target.name.clone().unwrap_or_else(|| id.clone()),
         media: crate::wire::metainfo::MEDIA_MPEG_TS.to_owned(),
         source: Arc::new(source),
     };
-    let settings = http_out::Settings { bound, wait: args.wait.0, clients_max: CLIENTS_MAX };
+    let settings = http_out::Settings { bound, wait, clients_max: CLIENTS_MAX };
     tokio::spawn(http_out::serve(listener, http_out::router(vec![published], settings)));
-    let url = http_out::url(bound, &id);
-    // The URL is what the user waits for: also when quiet.
-    eprintln!("playing at {url}");
-    Ok(url)
+    Ok(http_out::url(bound, &id))
 }
 
 /// A stream that is being played.

@@ -349,11 +349,20 @@ impl Session {
         written
     }
 
+    /// Ends at once without a word to anybody, as the death of the process would.
+    pub async fn kill(self) {
+        if let Some(announcer) = self.announcer {
+            announcer.kill();
+        }
+        self.running.kill().await;
+    }
+
     fn last_document(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         let document = status::document(&self.frame, snapshot, &self.rows());
         if self.json {
             print_document(&document, self.json_on_stderr);
         }
+        self.document.send_replace(document.clone());
         let Some(path) = &self.report else { return Ok(()) };
         std::fs::write(path, format!("{document:#}\n")).map_err(|e| Failure::disk(path, &e))
     }

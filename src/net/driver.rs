@@ -76,6 +76,7 @@ pub struct Running {
     /// What happens in it.
     pub events: mpsc::Receiver<Event>,
     task: JoinHandle<Result<(), StateError>>,
+    acceptor: tokio::task::AbortHandle,
 }
 
 impl Running {
@@ -106,11 +107,20 @@ impl Running {
             readers: BTreeMap::new(),
             next_link: 0,
             next_reader: 0,
-            acceptor,
+            handed: Handed::default(),
+            acceptor: acceptor.clone(),
             failed: None,
         };
         let task = tokio::spawn(driver.run());
-        Ok(Self { node: Node { asks: asks_tx, addr }, events, task })
+        Ok(Self { node: Node { asks: asks_tx, addr }, events, task, acceptor })
+    }
+
+    /// Ends the node at once, as the death of its process would: nobody is told, and when this
+    /// returns its files are closed.
+    pub async fn kill(self) {
+        self.acceptor.abort();
+        self.task.abort();
+        let _ = self.task.await;
     }
 
     /// Waits until the node has stopped by itself or after [`Node::stop`].
@@ -157,6 +167,28 @@ impl Node {
     }
 }
 
+/// What all readers were handed, also those that have left.
+#[derive(Clone, Copy, Debug, Default)]
+struct Handed {
+    pieces: u64,
+    missed: u64,
+    first_us: Option<u64>,
+}
+
+impl Handed {
+    fn count(&mut self, now_us: u64, item: &Delivery) {
+        match item {
+            Delivery::Piece { .. } => {
+                self.pieces += 1;
+                self.first_us.get_or_insert(now_us);
+            }
+            // Nobody knows how many pieces a broken epoch lacks: at least one.
+            Delivery::Skip { pieces, .. } => self.missed += u64::from(*pieces).max(1),
+            Delivery::End => {}
+        }
+    }
+}
+
 struct Driver {
     swarm: Swarm,
     clock: Clock,
@@ -170,6 +202,7 @@ struct Driver {
     readers: BTreeMap<ReaderId, mpsc::Sender<Delivery>>,
     next_link: u64,
     next_reader: u64,
+    handed: Handed,
     acceptor: tokio::task::AbortHandle,
     failed: Option<StateError>,
 }
@@ -221,8 +254,11 @@ impl Driver {
             }
             Ask::Status { answer } => {
                 let now = self.clock.now();
-                let status = self.swarm.status(now);
-                let first_delivery_us = status.played.first_at.map(|at| at.0);
+                let mut status = self.swarm.status(now);
+                // The swarm forgets a reader that has left; its share still counts.
+                status.played.pieces = status.played.pieces.max(self.handed.pieces);
+                status.played.missed = status.played.missed.max(self.handed.missed);
+                let first_delivery_us = self.handed.first_us;
                 let _ = answer.send(Snapshot {
                     source_mode: self.swarm.source_mode(),
                     is_drained: self.swarm.is_drained(),
@@ -310,6 +346,7 @@ impl Driver {
             }
             Out::Persist(record) => self.persist(&record),
             Out::Deliver { reader, item } => {
+                self.handed.count(self.clock.now().mono.0, &item);
                 let full = self.readers.get(&reader).is_some_and(|r| r.try_send(item).is_err());
                 if full {
                     // Gone, or it does not take what it gave credit for.
