@@ -11,8 +11,8 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::Stream;
-use crate::units::{BLOCK_LEN, Epoch, InfoHash, PieceIndex, Seq};
-use crate::wire::feed::{Claim, Entry, EntryError, Hash};
+use crate::units::{BLOCK_LEN, Epoch, InfoHash, PieceIndex, Seq, UnixUs};
+use crate::wire::feed::{Claim, Entry, EntryError, Flags, Hash};
 use crate::wire::limits::WINDOW_PIECES_MAX;
 use crate::wire::live::Proof;
 
@@ -325,13 +325,24 @@ impl Feed {
         run
     }
 
-    /// The newest entry at which a decoder can start and whose birth is at most `birth_max`;
-    /// without such a one the oldest at which a decoder can start, then the oldest there is.
+    /// Where one who aims at `delay_us` behind `now` (source's clock) starts: the oldest entry at
+    /// which a decoder can start that is not due yet but leaves half the delay; without such a one
+    /// the newest that is due, then the oldest of all.
     #[must_use]
-    pub fn start_at(&self, birth_max: crate::units::UnixUs) -> Option<&Arc<Genuine>> {
-        use crate::wire::feed::Flags;
+    pub fn start_at(&self, now: UnixUs, delay_us: u64) -> Option<&Arc<Genuine>> {
         let starts = || self.iter().filter(|g| g.entry.head.flags.has(Flags::RANDOM_ACCESS));
-        starts().rfind(|g| g.entry.head.birth <= birth_max).or_else(|| starts().next())
+        let due = UnixUs(now.0.saturating_sub(delay_us));
+        let half = UnixUs(now.0.saturating_sub(delay_us / 2));
+        starts()
+            .find(|g| (due..=half).contains(&g.entry.head.birth))
+            .or_else(|| starts().rfind(|g| g.entry.head.birth <= due))
+            .or_else(|| starts().next())
+    }
+
+    /// The oldest kept entry at which a decoder can start.
+    #[must_use]
+    pub fn first_start(&self) -> Option<&Arc<Genuine>> {
+        self.iter().find(|g| g.entry.head.flags.has(Flags::RANDOM_ACCESS))
     }
 
     fn known(&self, seq: Seq) -> Option<&Arc<Genuine>> {

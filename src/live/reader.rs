@@ -203,7 +203,7 @@ impl Reader {
         if !view.can_start {
             return None;
         }
-        let start = view.feed.start_at(UnixUs(source_now.0.saturating_sub(self.target_us)));
+        let start = view.feed.start_at(source_now, self.target_us);
         let head = start.or_else(|| view.feed.oldest())?.entry.head;
         if start.is_none() && !head.flags.empty_piece() {
             // No place to decode from is known: a second later any place will do.
@@ -340,7 +340,7 @@ impl Reader {
             let (from, to) = (self.next, *seq);
             return self.skip_to(from, to, to.index.0 - from.index.0);
         }
-        let start = view.feed.start_at(UnixUs(0)).or_else(|| {
+        let start = view.feed.first_start().or_else(|| {
             let oldest = view.feed.oldest()?;
             let waited = source_now.0.saturating_sub(oldest.entry.head.published().0);
             (waited >= 1_000_000 || oldest.entry.head.flags.empty_piece()).then_some(oldest)
@@ -455,13 +455,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_starts_where_a_decoder_can_and_gets_what_is_due_at_once() {
+    fn a_reader_starts_where_a_decoder_can_that_is_not_due_yet() {
         let scene = Scene::new(20, &[]);
         let mut reader = reader(500);
-        // 500 ms before the birth of piece 15 lies within piece 11: the start at 8 leaves enough.
-        assert_eq!(scene.read(&mut reader, birth(15)), ["8", "9", "10", "11"]);
-        assert_eq!(reader.deadline(), Time(birth(12) + 500_000));
-        assert_eq!(scene.read(&mut reader, birth(12) + 500_000), ["12"]);
+        // The start at 12 is 393 ms old when piece 15 is born.
+        assert_eq!(scene.read(&mut reader, birth(15)), ["12"]);
+        let lag = 393_000 + 131_000 * 3 / 100;
+        assert_eq!(reader.deadline(), Time(birth(13) + lag));
+        assert_eq!(scene.read(&mut reader, birth(13) + lag), ["13"]);
     }
 
     #[test]

@@ -174,6 +174,8 @@ impl Swarm {
                 p.orders.values().any(|o| {
                     o.stripe == Some(*stripe)
                         && o.state == OrderState::Active
+                        // What has brought nothing yet may be waiting for us in turn.
+                        && o.lag_us.is_some()
                         && o.due_since.is_none_or(|due| self.now.mono.since_us(due) < STARVED_US)
                 })
             })
@@ -399,7 +401,7 @@ impl Swarm {
         loop {
             if let Some(bucket) = &mut self.bucket {
                 bucket.refill(now);
-                let ahead: usize = self.peers.values().map(|p| p.queued).sum();
+                let ahead: usize = self.peers.values().map(|p| p.moving(now)).sum();
                 if !bucket.is_open() || ahead > UPLINK_AHEAD {
                     return;
                 }

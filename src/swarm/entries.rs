@@ -483,7 +483,7 @@ impl Swarm {
         let Some(source_now) = core.clock.source(now) else { return };
         let delay = self.delay_us();
         let wanted = crate::units::UnixUs(source_now.0.saturating_sub(delay));
-        let reached = core.feed.start_at(wanted).is_some_and(|g| g.entry.head.birth <= wanted);
+        let reached = core.feed.first_start().is_some_and(|g| g.entry.head.birth <= wanted);
         let oldest = core.feed.oldest().map(|g| g.entry.head);
         // The oldest there is: the epoch's first, or nobody showed an older one.
         let bottom = oldest.is_some_and(|h| h.first_block.0 == 0 && h.previous == [0; 32]);

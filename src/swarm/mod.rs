@@ -284,6 +284,9 @@ impl Swarm {
         if len == 0 {
             return;
         }
+        if peer.queued == 0 {
+            peer.moved_at = self.now.mono;
+        }
         peer.queued += len;
         if let Some(bucket) = &mut self.bucket {
             bucket.spend(len);
@@ -423,6 +426,7 @@ impl Machine for Swarm {
             In::Sent { link, bytes } => {
                 if let Some(peer) = self.peers.get_mut(&link) {
                     peer.queued = peer.queued.saturating_sub(bytes);
+                    peer.moved_at = now.mono;
                 }
             }
             In::Down { link } => self.down(link),

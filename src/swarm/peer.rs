@@ -16,6 +16,8 @@ pub const HELD_PIECES_MAX: usize = 2;
 /// Blocks remembered as sent under a subscription, so that a late request is not served twice.
 const SENT_MAX: usize = 256;
 
+/// A peer whose queue did not move for this long takes nothing at present.
+const STUCK_US: u64 = 250_000;
 /// Who said nothing for this long is not relied on.
 const ALERT_US: u64 = 1_500_000;
 
@@ -199,6 +201,8 @@ pub struct Peer {
 
     /// Bytes handed to the driver that have not left yet.
     pub queued: usize,
+    /// When they last became fewer, or began to be some.
+    pub moved_at: Time,
     /// When anything last came.
     pub last_in: Time,
     /// When we last sent anything.
@@ -290,6 +294,7 @@ impl Peer {
             choked: true,
             wants: false,
             queued: 0,
+            moved_at: now,
             last_in: now,
             last_out: now,
             asked: BTreeMap::new(),
@@ -328,6 +333,13 @@ impl Peer {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.stage == Stage::Live
+    }
+
+    /// Bytes handed to the driver that are on their way; those of a peer that takes nothing do not
+    /// count, or one who does not read would hold up all others.
+    #[must_use]
+    pub fn moving(&self, now: Time) -> usize {
+        if now.since_us(self.moved_at) < STUCK_US { self.queued } else { 0 }
     }
 
     /// Whether it has said something lately, as everybody does who takes part in a live stream.

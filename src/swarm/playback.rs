@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::io::{Delivery, Out, ReaderId};
 use super::{READERS_MAX, Swarm};
 use crate::live::reader::{Reader, View};
-use crate::units::{PieceIndex, UnixUs};
+use crate::units::PieceIndex;
 
 /// Deliveries to one reader in one turn; more waits for the next.
 const DELIVERIES_MAX: usize = 64;
@@ -54,8 +54,8 @@ impl Swarm {
         }
         if self.floor.is_none() {
             let Some(source_now) = core.clock.source(self.now.mono) else { return };
-            let wanted = UnixUs(source_now.0.saturating_sub(self.delay_us()));
-            let start = core.feed.start_at(wanted).or_else(|| core.feed.oldest());
+            let start = core.feed.start_at(source_now, self.delay_us());
+            let start = start.or_else(|| core.feed.oldest());
             self.floor = start.map(|g| g.entry.head.index);
             self.pull_dirty = true;
         }

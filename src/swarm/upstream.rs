@@ -6,17 +6,16 @@ use std::collections::BTreeMap;
 use super::Swarm;
 use super::peer::{Order, OrderState, Peer};
 use crate::machine::Rng;
-use crate::units::{BlockNo, Epoch, Link, Time};
+use crate::units::{BLOCK_LEN, BlockNo, Epoch, Link, Time};
 use crate::wire::feed::Head;
 use crate::wire::live::{CHANGE, Cover, End, Grant, HOPS_UNKNOWN, Live, Skip, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
 
-/// Stripes in a small swarm.
-const STRIPES_SMALL: u8 = 4;
-/// Stripes in a large one.
-const STRIPES_LARGE: u8 = 8;
-/// From so many live peers on, a swarm is large.
-const LARGE_FROM: usize = 24;
+/// Stripes that a stream is cut into at most: more share the load better among more upstreams, at
+/// the cost of messages.
+const STRIPES: u8 = 8;
+/// Every stripe has about this many blocks in two seconds at least, so that its silence shows.
+const STRIPE_BLOCKS: u64 = 3;
 /// A subscription that is not answered by then is asked of another peer.
 const ANSWER_US: u64 = 1_000_000;
 /// A refusal is respected for this long at first; longer each time, up to `REFUSED_US_MAX`.
@@ -50,7 +49,7 @@ impl Upstream {
     pub(super) fn new(rng: Rng) -> Self {
         Self {
             epoch: Epoch(0),
-            k: STRIPES_SMALL,
+            k: STRIPES,
             refused: BTreeMap::new(),
             next_block: BlockNo(0),
             improve_at: Time::ZERO,
@@ -138,8 +137,8 @@ impl Swarm {
         if self.is_publishing() || self.head().is_none() || self.ended_told {
             return;
         }
-        self.choose_k();
         self.drop_stale_orders();
+        self.choose_k();
         let silence = SILENCE_US_MIN.max(2 * self.piece_us());
         for stripe in 0..self.upstream.k() {
             self.tend(stripe, silence);
@@ -171,28 +170,19 @@ impl Swarm {
         self.order_stripe(stripe, &ahead);
     }
 
-    /// More stripes in a larger swarm: more upstreams to share the load, at the cost of messages.
+    /// Chooses the number of stripes by the number of blocks, while nothing is ordered that a
+    /// change could break.
     fn choose_k(&mut self) {
-        let live = self.peers.values().filter(|p| p.is_live()).count();
-        let k = if live >= LARGE_FROM { STRIPES_LARGE } else { STRIPES_SMALL };
-        // Only ever upwards: changing back would break what works.
-        if k <= self.upstream.k() {
+        let mut orders = self.peers.values().flat_map(|p| p.orders.values());
+        if orders.any(|o| o.stripe.is_some()) {
             return;
         }
-        let old: Vec<(Link, u8)> = self
-            .peers
-            .values()
-            .flat_map(|p| p.orders.iter().map(move |(id, o)| (p.link, *id, o)))
-            .filter(|(_, _, o)| o.stripe.is_some() && o.state != OrderState::Ending)
-            .map(|(link, id, _)| (link, id))
-            .collect();
-        self.upstream.k = k;
-        for stripe in 0..k {
-            self.order_stripe(stripe, &[]);
-        }
-        for (link, id) in old {
-            self.end_order(link, id);
-        }
+        let piece_us = self.piece_us().max(1);
+        let piece_len = self.stream_rate() * piece_us / 1_000_000;
+        let blocks_in_2_s = piece_len.div_ceil(u64::from(BLOCK_LEN)) * 2_000_000 / piece_us;
+        let k = (blocks_in_2_s / STRIPE_BLOCKS).clamp(1, u64::from(STRIPES));
+        // A power of two: the source keeps count of parts that fit into each other.
+        self.upstream.k = 1 << k.ilog2();
     }
 
     fn drop_stale_orders(&mut self) {
