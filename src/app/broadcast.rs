@@ -180,6 +180,10 @@ async fn pump(mut session: Session, mut ingest: Ingest) -> Result<(), Failure> {
     };
     if matches!(outcome, Ok(None | Some(Stop::Interrupt))) {
         session.node.input(In::IngestEnd).await;
+        // After a first Ctrl-C the second one ends the process by itself.
+        let stopped = matches!(outcome, Ok(Some(_)));
+        let stop = async { if stopped { std::future::pending().await } else { stop.await } };
+        tokio::pin!(stop);
         drain(&mut session, &mut stop).await?;
     }
     session.finish().await?;

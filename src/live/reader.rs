@@ -49,6 +49,8 @@ const AIM_EARLY_US: u64 = 200_000;
 const SLOW_DOWN_PERCENT: u64 = 3;
 /// A piece that is late by more than this is a stall.
 const STALL_US: u64 = 200_000;
+/// A start is waited for this long beyond the delay; then any is taken.
+const START_US: u64 = 1_500_000;
 
 /// What a reader looks at.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +101,7 @@ pub struct Reader {
     lag_us: Option<u64>,
     credit: u32,
     next: Seq,
+    joining_since: Option<Time>,
     chosen_at: Time,
     fresh: bool,
     discontinuity: bool,
@@ -121,6 +124,7 @@ impl Reader {
             lag_us: None,
             credit: 0,
             next: Seq::default(),
+            joining_since: None,
             chosen_at: Time::ZERO,
             fresh: true,
             discontinuity: false,
@@ -198,7 +202,9 @@ impl Reader {
         }
     }
 
-    /// Chooses where to start.
+    /// Chooses where to start: where what follows is here up to half of the delay ago. While it is
+    /// not, a place further on comes into reach, so that one who joins a swarm without spare upload
+    /// starts later instead of with a gap.
     fn join(&mut self, now: Time, source_now: UnixUs, view: View<'_>) -> Option<()> {
         if !view.can_start {
             return None;
@@ -212,6 +218,12 @@ impl Reader {
                 self.deadline = now.after_us(1_000_000 - known_for);
                 return None;
             }
+        }
+        let since = *self.joining_since.get_or_insert(now);
+        let until = UnixUs(source_now.0.saturating_sub(self.target_us / 2));
+        if !has_run(view, head.seq(), until) && now.since_us(since) < self.target_us + START_US {
+            self.deadline = now.after_us(50_000);
+            return None;
         }
         self.next = head.seq();
         self.chosen_at = now;
@@ -369,6 +381,13 @@ enum Step {
     Wait(Time),
     Passed,
     Give(Delivery),
+}
+
+/// Whether all that is known from `start` on and was born by `until` is here.
+fn has_run(view: View<'_>, start: Seq, until: UnixUs) -> bool {
+    let run = view.feed.iter().map(|known| known.entry.head);
+    let mut run = run.filter(|head| head.index >= start.index && head.birth <= until);
+    run.all(|head| view.store.piece(head.seq()).is_some_and(Piece::is_whole))
 }
 
 /// `lag` moved towards a longer `target` by 3 % of what was just played; a longer one is cut short

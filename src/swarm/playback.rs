@@ -52,12 +52,14 @@ impl Swarm {
             self.floor = Some(slowest);
             return;
         }
-        if self.floor.is_none() {
+        // Readers that have not started yet may still start further on.
+        if self.floor.is_none() || !self.readers.is_empty() {
             let Some(source_now) = core.clock.source(self.now.mono) else { return };
             let start = core.feed.start_at(source_now, self.delay_us());
             let start = start.or_else(|| core.feed.oldest());
-            self.floor = start.map(|g| g.entry.head.index);
-            self.pull_dirty = true;
+            let floor = start.map(|g| g.entry.head.index);
+            self.pull_dirty |= floor != self.floor;
+            self.floor = floor;
         }
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Live {
     pub(crate) magnet: String,
     /// The info-hash.
     pub(crate) info_hash: [u8; 20],
+    /// The broadcaster's public key.
+    pub(crate) public_key: [u8; 32],
 }
 
 /// Makes a live torrent in `dir` that names `trackers`.
@@ -97,6 +99,7 @@ pub(crate) fn create(dir: &Path, trackers: &[String]) -> Live {
         key: text("key"),
         magnet: text("magnet"),
         info_hash: super::torrent::info_hash(&text("info_hash")),
+        public_key: super::torrent::from_hex(&text("public_key")),
     }
 }
 

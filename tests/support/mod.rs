@@ -11,6 +11,7 @@ pub(crate) mod btlive;
 pub(crate) mod client;
 pub(crate) mod namespace;
 pub(crate) mod process;
+pub(crate) mod recorder;
 pub(crate) mod stream;
 pub(crate) mod swarm;
 pub(crate) mod torrent;

@@ -50,6 +50,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// # Panics
 /// If it is none.
 pub(crate) fn info_hash(hex: &str) -> [u8; 20] {
-    assert_eq!(hex.len(), 40, "an info-hash in hex: {hex}");
+    from_hex(hex)
+}
+
+/// Bytes from hex.
+///
+/// # Panics
+/// If it is not so many bytes in hex.
+pub(crate) fn from_hex<const N: usize>(hex: &str) -> [u8; N] {
+    assert_eq!(hex.len(), 2 * N, "{N} bytes in hex: {hex}");
     std::array::from_fn(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).expect("hex digits"))
 }
