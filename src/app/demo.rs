@@ -65,7 +65,7 @@ const HELP: &str = "\
 Needs no network, no ffmpeg and no rights, and leaves no file behind. The broadcaster may send only \
 --uplink copies of the stream, so viewers must pass it on to each other. Ends with code 0 only if \
 what every viewer got is byte for byte what the broadcaster took in, up to the end. After --kill \
-broadcaster, what it had not yet passed on may be missing: at most 5 seconds of the stream.
+broadcaster, what it had not passed on may be missing: at most 5 seconds of the stream.
 
 Examples:
   btlive demo
@@ -431,7 +431,8 @@ impl Show {
                     if is_watched {
                         eprint!("\r\x1b[K{}", self.line());
                     }
-                    if self.somebody_is_gone() {
+                    if let Some(who) = self.who_is_gone() {
+                        self.fault = Some(format!("{who} ended by itself"));
                         return Ok(Over::Failed);
                     }
                 }
@@ -464,19 +465,23 @@ impl Show {
         }
     }
 
-    /// Whether somebody has ended whom nobody told to.
-    fn somebody_is_gone(&self) -> bool {
-        let members = self.viewers.iter().filter_map(|viewer| viewer.member.as_ref());
-        members.chain(&self.broadcaster).any(Member::is_gone)
+    /// Who has ended that nobody told to.
+    fn who_is_gone(&self) -> Option<String> {
+        if self.broadcaster.as_ref().is_some_and(Member::is_gone) {
+            return Some("the broadcaster".into());
+        }
+        let gone = |v: &&Viewer| v.member.as_ref().is_some_and(Member::is_gone);
+        self.viewers.iter().find(gone).map(|viewer| format!("viewer {}", viewer.seen.number))
     }
 
     async fn kill(&mut self, victim: Victim) {
         if victim == Victim::Broadcaster {
-            self.feed = None;
             if let Some(broadcaster) = self.broadcaster.take() {
                 eprintln!("killing the broadcaster");
                 self.documents.push(broadcaster.kill().await);
             }
+            // Not before: the end of its input would be the end of the stream.
+            self.feed = None;
             return;
         }
         let sent = |viewer: &Viewer| {
@@ -539,7 +544,7 @@ impl Show {
                 Ok(document) => self.documents.push(document),
                 Err(failure) => {
                     self.documents.push(latest);
-                    self.fault.get_or_insert(format!("broadcaster: {}", failure.message));
+                    self.fault = Some(format!("broadcaster: {}", failure.message));
                 }
             }
         }
