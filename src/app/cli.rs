@@ -43,6 +43,34 @@ pub enum Command {
     Man(super::man::Args),
 }
 
+/// Reads the arguments of this process; asked for help or the version it prints that and ends.
+///
+/// # Errors
+/// What is wrong with the arguments, in one line with what was probably meant (code 2).
+pub fn parse() -> Result<Cli, Failure> {
+    use clap::error::ErrorKind;
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+        _ => Failure::usage(in_one_line(&error.to_string())),
+    })
+}
+
+/// An error of the arguments without the usage that follows it.
+fn in_one_line(text: &str) -> String {
+    let is_usage = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
+    let lines = text.lines().take_while(|line| !is_usage(line)).map(str::trim);
+    let mut out = String::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        if !out.is_empty() {
+            out.push_str(if out.ends_with(':') { " " } else { "; " });
+        }
+        out.push_str(line.strip_prefix("error: ").unwrap_or(line));
+    }
+    out
+}
+
 /// Runs the command that the arguments name.
 ///
 /// # Errors
@@ -80,4 +108,25 @@ where
     // A reader blocked on a terminal must not hold up the exit.
     runtime.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_arguments_is_one_line_with_its_tip() {
+        let table = [
+            (&["btlive", "play", "--outputt", "x", "y"][..], "'--output'"),
+            (&["btlive", "plya"], "'play'"),
+            (&["btlive", "play"], "not provided: <TORRENT|MAGNET>"),
+            (&["btlive", "play", "--delay", "x", "y"], "90s"),
+        ];
+        for (args, words) in table {
+            let error = Cli::try_parse_from(args).expect_err("wrong arguments").to_string();
+            let line = in_one_line(&error);
+            assert!(line.contains(words), "{line}");
+            assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
+        }
+    }
 }

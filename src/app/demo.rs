@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::ValueEnum;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -46,6 +47,8 @@ const KILL_AT: Duration = Duration::from_secs(5);
 const DEAD_FOR: Duration = Duration::from_secs(2);
 /// After the end of the stream, viewers get this long to play what is left.
 const END_WAIT: Duration = Duration::from_secs(15);
+/// A connection over loopback is there within this time.
+const LOOPBACK_WAIT: Duration = Duration::from_secs(3);
 /// A broadcaster publishes within this time.
 const PUBLISHING_WAIT: Duration = Duration::from_secs(8);
 /// Seconds between announces to the demonstration's tracker.
@@ -62,7 +65,7 @@ const HELP: &str = "\
 Needs no network, no ffmpeg and no rights, and leaves no file behind. The broadcaster may send only \
 --uplink copies of the stream, so viewers must pass it on to each other. Ends with code 0 only if \
 what every viewer got is byte for byte what the broadcaster took in, up to the end. After --kill \
-broadcaster, what it had not yet passed on may be missing: at most 5 seconds of the stream.
+broadcaster, what it had not passed on may be missing: at most 5 seconds of the stream.
 
 Examples:
   btlive demo
@@ -186,26 +189,32 @@ struct Tracker {
 }
 
 impl Tracker {
-    fn start() -> Result<Self, Failure> {
+    async fn start() -> Result<Self, Failure> {
         let rng = Rng::new(clock::seed());
         let store = TrackerStore::new(Bounds::default(), ANNOUNCE_EVERY_S, None, rng);
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = TrackerServer::bind(&[addr], &[], store).map_err(|(_, error)| {
-            Failure::new(
-                Code::Network,
-                format_args!(
-                    "cannot listen on 127.0.0.1 ({error}): the demo needs the loopback interface; \
-                     try: ip link set lo up"
-                ),
-            )
-        })?;
+        let server =
+            TrackerServer::bind(&[addr], &[], store).map_err(|(_, error)| no_loopback(&error))?;
         let addrs = server.http_addrs();
         let bound = addrs.first().ok_or_else(|| Failure::new(Code::Network, "no address"))?;
         let url = format!("http://{bound}/announce");
         let (whitelists, receiver) = mpsc::channel(1);
         tokio::spawn(server.run(clock::secret(), receiver, watch::channel(Counts::default()).0));
+        // An interface that is down can be listened on all the same.
+        let reached = tokio::time::timeout(LOOPBACK_WAIT, TcpStream::connect(bound)).await;
+        reached.map_err(Into::into).and_then(|tried| tried).map_err(|e| no_loopback(&e))?;
         Ok(Self { url, _whitelists: whitelists })
     }
+}
+
+fn no_loopback(error: &std::io::Error) -> Failure {
+    Failure::new(
+        Code::Network,
+        format_args!(
+            "127.0.0.1 cannot be reached ({error}): the demo needs the loopback interface; try: \
+             ip link set lo up"
+        ),
+    )
 }
 
 /// Makes the live torrent with a fresh key.
@@ -234,7 +243,7 @@ async fn demo(args: Args, duration: Option<Duration>) -> Result<(), Failure> {
     let interrupts =
         interrupts.map_err(|e| Failure::new(Code::Unexpected, format_args!("signals: {e}")))?;
     let folder = Folder::new()?;
-    let tracker = Tracker::start()?;
+    let tracker = Tracker::start().await?;
     let (torrent, key) = make_torrent(&folder.0, &tracker.url)?;
     let stage = Stage {
         dir: folder.0.clone(),
@@ -315,10 +324,10 @@ enum Over {
 
 impl Show {
     async fn start(args: &Args, stage: Stage, interrupts: Signal) -> Result<Self, Failure> {
-        let began = Instant::now();
         let (broadcaster, feed) = stage.broadcaster().await?;
         // What comes in while it still listens for others would go out as one burst.
         wait_until_publishing(&broadcaster).await;
+        let began = Instant::now();
         let (ear, heard) = mpsc::channel(HEARD_MAX);
         let mut viewers = Vec::new();
         for number in 1..=usize::from(args.viewers) {
@@ -422,7 +431,8 @@ impl Show {
                     if is_watched {
                         eprint!("\r\x1b[K{}", self.line());
                     }
-                    if self.somebody_is_gone() {
+                    if let Some(who) = self.who_is_gone() {
+                        self.fault = Some(format!("{who} ended by itself"));
                         return Ok(Over::Failed);
                     }
                 }
@@ -455,19 +465,23 @@ impl Show {
         }
     }
 
-    /// Whether somebody has ended whom nobody told to.
-    fn somebody_is_gone(&self) -> bool {
-        let members = self.viewers.iter().filter_map(|viewer| viewer.member.as_ref());
-        members.chain(&self.broadcaster).any(Member::is_gone)
+    /// Who has ended that nobody told to.
+    fn who_is_gone(&self) -> Option<String> {
+        if self.broadcaster.as_ref().is_some_and(Member::is_gone) {
+            return Some("the broadcaster".into());
+        }
+        let gone = |v: &&Viewer| v.member.as_ref().is_some_and(Member::is_gone);
+        self.viewers.iter().find(gone).map(|viewer| format!("viewer {}", viewer.seen.number))
     }
 
     async fn kill(&mut self, victim: Victim) {
         if victim == Victim::Broadcaster {
-            self.feed = None;
             if let Some(broadcaster) = self.broadcaster.take() {
                 eprintln!("killing the broadcaster");
                 self.documents.push(broadcaster.kill().await);
             }
+            // Not before: the end of its input would be the end of the stream.
+            self.feed = None;
             return;
         }
         let sent = |viewer: &Viewer| {
@@ -530,7 +544,7 @@ impl Show {
                 Ok(document) => self.documents.push(document),
                 Err(failure) => {
                     self.documents.push(latest);
-                    self.fault.get_or_insert(format!("broadcaster: {}", failure.message));
+                    self.fault = Some(format!("broadcaster: {}", failure.message));
                 }
             }
         }

@@ -412,14 +412,25 @@ async fn attend(
     };
     let status = status.map_err(|e| Failure::new(Code::Unexpected, e))?;
     if !status.success() {
-        let code = status.code().map_or("a signal".to_owned(), |code| format!("code {code}"));
-        let last = words.borrow().clone();
-        return Err(Failure::new(Code::Unexpected, format_args!("ended with {code}: {last}")));
+        return Err(process_failure(status.code(), &words.borrow()));
     }
     if let Some(document) = read_report(&report) {
         documents.send_replace(document);
     }
     Ok(())
+}
+
+/// A process that failed, by its code and its last words.
+fn process_failure(code: Option<i32>, words: &str) -> Failure {
+    let words = words.strip_prefix("btlive: ").unwrap_or(words);
+    match code {
+        // What the user can mend by naming another address.
+        Some(10) => Failure::new(Code::AddressInUse, words),
+        Some(code) => {
+            Failure::new(Code::Unexpected, format_args!("ended with code {code}: {words}"))
+        }
+        None => Failure::new(Code::Unexpected, format_args!("was killed: {words}")),
+    }
 }
 
 fn read_report(path: &Path) -> Option<Value> {

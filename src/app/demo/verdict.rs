@@ -67,7 +67,7 @@ impl Seen {
         count(&self.document, "/pieces/missed")
     }
 
-    fn from_peers_share(&self) -> f64 {
+    fn relayed_to_it(&self) -> f64 {
         let peers = number(&self.document, "/bytes/from_peers");
         let all = peers + number(&self.document, "/bytes/from_source");
         if all > 0.0 { peers / all } else { 0.0 }
@@ -127,7 +127,7 @@ impl Seen {
             "startup_ms": of("/startup_ms"),
             "stalls": of("/stalls"),
             "bytes": of("/bytes"),
-            "from_peers_ratio": rounded(self.from_peers_share()),
+            "from_peers_ratio": rounded(self.relayed_to_it()),
         })
     }
 }
@@ -209,7 +209,7 @@ impl Verdict {
                 viewer.missed(),
                 of("/lag_ms/p50"),
                 of("/lag_ms/p99"),
-                viewer.from_peers_share() * 100.0,
+                viewer.relayed_to_it() * 100.0,
             )?;
         }
         writeln!(
