@@ -447,8 +447,8 @@ impl Peer {
         found.and_then(|at| self.clock_asks.remove(at)).is_some()
     }
 
-    /// Notes a small offence; returns how many stand. One is forgiven every five seconds: over hours
-    /// races add up, an attack is quicker.
+    /// Notes a small offence; returns how many stand. One is forgiven every five seconds: over
+    /// hours races add up, an attack is quicker.
     pub fn strike(&mut self, now: Time) -> u32 {
         let forgiven = now.since_us(self.strikes_at) / STRIKE_FORGIVEN_US;
         let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);

@@ -23,6 +23,9 @@ use sha2::{Digest, Sha256};
 const SECOND: u64 = 1_000_000;
 const EPOCH: Epoch = Epoch((WALL_US / SECOND) << 20);
 
+/// What a test changes in the head of an entry.
+type Change = fn(&mut Head);
+
 /// One swarm and scripted peers.
 struct Rig {
     swarm: Swarm,
@@ -1013,7 +1016,7 @@ fn small_offences_of_hours_are_forgiven_and_a_burst_is_not() {
 #[test]
 fn absurd_times_and_numbers_of_a_broadcaster_end_nothing() {
     let max = (1u64 << 53) - 1;
-    let heads: [(&str, fn(&mut Head)); 9] = [
+    let heads: [(&str, Change); 9] = [
         ("birth 0", |h| h.birth = UnixUs(0)),
         ("last birth", |h| h.birth = UnixUs((1 << 53) - 1)),
         ("longest span", |h| h.span_us = u32::MAX),
@@ -1182,4 +1185,55 @@ fn a_viewer_that_loses_everybody_plays_what_it_holds() {
     rig.give(In::Down { link });
     rig.pass(10 * SECOND);
     assert_eq!(rig.delivered, 5);
+}
+
+#[test]
+fn nothing_that_many_peers_say_in_any_order_breaks_a_bound() {
+    let messages = all_messages();
+    let chains = [EPOCH.0, EPOCH.0 + 1, EPOCH.0 + (3 << 20)];
+    let chains: Vec<_> = chains.iter().map(|e| chain(Epoch(*e), SECOND, 12)).collect();
+    for seed in 0..60 {
+        let mut rng = crate::machine::Rng::new(seed);
+        let mut config = Rig::config();
+        config.upload_limit = rng.chance(0.5).then_some(100_000);
+        config.download_limit = rng.chance(0.3).then_some(100_000);
+        if rng.chance(0.2) {
+            config.info = None;
+        }
+        if rng.chance(0.3) {
+            config.role = source_role(None);
+        }
+        let mut rig = Rig::with(config);
+        let reader = ReaderId(1);
+        rig.give(In::AddReader { reader, delay: Duration::from_secs(1) });
+        rig.give(In::ReaderCredit { reader, pieces: 100 });
+        let mut links = Vec::new();
+        for _ in 0..400 {
+            if links.len() < 6 {
+                links.push(if rng.chance(0.8) { rig.declared(EPOCH) } else { rig.up() });
+            }
+            let at = rng.index(links.len());
+            let link: Link = links[at];
+            let sealed = &chains[rng.index(chains.len())];
+            let sealed = &sealed[rng.index(sealed.len())];
+            match rng.below(12) {
+                0..4 => rig.say(link, &messages[rng.index(messages.len())]),
+                4 | 5 => rig.say_live(link, &push(&sealed.genuine.raw)),
+                6 => rig.say(link, &piece(sealed, rng.index(2))),
+                7 => rig.say(link, &spoilt(sealed, rng.index(2))),
+                8 => {
+                    grant_all(&mut rig, link);
+                }
+                9 => rig.say_live(link, &window(sealed.genuine.entry.head.epoch, 0, &[0xff; 2])),
+                10 => rig.give(In::Ingest(vec![rng.below(256) as u8; 3000].into())),
+                _ => rig.pass(rng.below(400_000)),
+            }
+            if rng.chance(0.02) || !rig.is_open(link) {
+                rig.give(In::Down { link });
+                links.remove(at);
+            }
+        }
+        rig.pass(10 * SECOND);
+        rig.give(In::Stop);
+    }
 }
