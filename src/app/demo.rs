@@ -62,10 +62,10 @@ const HEARD_MAX: usize = 64;
 const BYTE_RATE: u64 = clip::DEMO.len() as u64 * 1_000_000 / clip::DEMO_US;
 
 const HELP: &str = "\
-Needs no network, no ffmpeg and no rights, and leaves no file behind. The broadcaster may send only \
---uplink copies of the stream, so viewers must pass it on to each other. Ends with code 0 only if \
-what every viewer got is byte for byte what the broadcaster took in, up to the end. After --kill \
-broadcaster, what it had not passed on may be missing: at most 5 seconds of the stream.
+Needs no network, no ffmpeg and no rights, and leaves no file behind. The broadcaster may send \
+only --uplink copies of the stream, so viewers must pass it on to each other. Ends with code 0 \
+only if what every viewer got is byte for byte what the broadcaster took in, up to the end. After \
+--kill broadcaster, what it had not passed on may be missing: at most 5 seconds of the stream.
 
 Examples:
   btlive demo
@@ -282,10 +282,11 @@ const NEXT: &str = "
 Try your own stream:
   btlive create --name mine --bitrate 4M --tracker http://127.0.0.1:6969/announce --out my.torrent
   btlive tracker &
-  ffmpeg -re -i film.mp4 -c copy -f mpegts - | btlive broadcast my.torrent --key my.key --allow-local
+  ffmpeg -re -i film.mp4 -c copy -f mpegts - |
+    btlive broadcast my.torrent --key my.key --allow-local
   btlive play my.torrent --player mpv --allow-local
-Two machines: run `btlive tracker --http 0.0.0.0:6969`, name it by this machine's address in --tracker,
-  take my.torrent (never my.key) to the other machine, and there:
+Two machines: run `btlive tracker --http 0.0.0.0:6969`, name it by this machine's address in
+  --tracker, take my.torrent (never my.key) to the other machine, and there:
   btlive play my.torrent --player mpv --allow-local
 ";
 
