@@ -917,21 +917,25 @@ fn floods_of_subscriptions_are_answered_one_by_one_and_bounded() {
 #[test]
 fn a_subscription_with_a_last_block_ends_by_itself() {
     let mut rig = Rig::with(Rig::config());
-    let sealed = chain(EPOCH, SECOND, 4);
+    let sealed = chain(EPOCH, SECOND, 12);
     let source = rig.honest(&sealed[..2]);
     rig.pass(SECOND);
     grant_all(&mut rig, source);
     // Only who is brought something can promise it to others.
-    rig.say_live(source, &push(&sealed[2].genuine.raw));
-    for block in 0..sealed[2].blocks.len() {
-        rig.say(source, &piece(&sealed[2], block));
+    for sealed in &sealed[2..10] {
+        rig.say_live(source, &push(&sealed.genuine.raw));
+        for block in 0..sealed.blocks.len() {
+            rig.say(source, &piece(sealed, block));
+        }
     }
     let link = rig.declared(EPOCH);
     let next = rig.swarm.upstream.next_block().0;
     rig.say_live(link, &wish(3, Stripe::Blocks, Cover::ALL, EPOCH, next, next));
     let granted = |live: &Live| matches!(live, Live::Grant(g) if !g.cover.is_empty());
     assert!(rig.lives(link).iter().any(granted));
-    rig.say_live(source, &push(&sealed[3].genuine.raw));
+    for sealed in &sealed[10..] {
+        rig.say_live(source, &push(&sealed.genuine.raw));
+    }
     rig.pass(100_000);
     let ended = End { id: 3, reason: Reason::DONE };
     assert!(rig.lives(link).contains(&Live::End(ended)));
@@ -1188,7 +1192,7 @@ fn a_viewer_that_loses_everybody_plays_what_it_holds() {
     let sealed = chain(EPOCH, SECOND, 5);
     let mut rig = Rig::viewer();
     let link = rig.honest(&sealed);
-    rig.pass(SECOND);
+    rig.pass(SECOND / 5);
     grant_all(&mut rig, link);
     for sealed in &sealed {
         for block in 0..sealed.blocks.len() {
@@ -1197,7 +1201,8 @@ fn a_viewer_that_loses_everybody_plays_what_it_holds() {
     }
     rig.give(In::Down { link });
     rig.pass(10 * SECOND);
-    assert!(rig.delivered >= 1);
+    // The last of them at least: where it starts depends on when they came.
+    assert!((3..=5).contains(&rig.delivered), "{}", rig.delivered);
 }
 
 #[test]
