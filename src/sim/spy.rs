@@ -222,11 +222,11 @@ fn note_live(speaker: &mut Words, other: &mut Words, live: Live) -> Result<(), S
             {
                 return Err(format!("more than {SUBSCRIPTIONS_MAX} subscriptions"));
             }
-            match speaker.subscriptions.get_mut(&order.id) {
-                Some(old) => old.last = order.last,
-                None => {
-                    speaker.subscriptions.insert(order.id, order);
-                }
+            if !order.is_change() {
+                speaker.subscriptions.insert(order.id, order);
+            } else if let Some(old) = speaker.subscriptions.get_mut(&order.id) {
+                // One that is not known has crossed its end on the way.
+                old.last = order.last;
             }
         }
         Live::Grant(grant) => {
