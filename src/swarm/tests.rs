@@ -12,10 +12,10 @@ use ed25519_dalek::SigningKey;
 
 use super::Swarm;
 use super::config::{Config, Role, SourceConfig};
-use super::io::{Delivery, Event, In, Out, ReaderId, Record, Via};
+use super::io::{Delivery, Event, In, Out, ReaderId, Record, Trace, Via};
 use crate::live::feed::tests::key;
 use crate::machine::drain;
-use crate::units::{InfoHash, Link, Now, PeerId, Time, UnixUs};
+use crate::units::{InfoHash, Link, Now, PeerId, Seq, Time, UnixUs};
 use crate::wire::bencode::Encoder;
 use crate::wire::message::Splitter;
 
@@ -70,6 +70,9 @@ struct Net {
     links: BTreeMap<(usize, Link), (usize, Link)>,
     splitters: BTreeMap<(usize, Link), Splitter>,
     next_link: u64,
+    hop_us: u64,
+    /// When which node verified which block.
+    verified: Vec<(u64, usize, Seq, u16)>,
 }
 
 impl Net {
@@ -82,6 +85,8 @@ impl Net {
             links: BTreeMap::new(),
             splitters: BTreeMap::new(),
             next_link: 0,
+            hop_us: HOP_US,
+            verified: Vec::new(),
         }
     }
 
@@ -152,6 +157,9 @@ impl Net {
         let now = self.time(n);
         let mut outs = VecDeque::new();
         drain(&mut self.nodes[n].swarm, now, input, |out| outs.push_back(out));
+        while let Some(Trace::Verified { at, block }) = self.nodes[n].swarm.poll_trace() {
+            self.verified.push((self.now, n, at, block));
+        }
         for out in outs {
             self.act(n, out);
         }
@@ -165,7 +173,7 @@ impl Net {
             Out::Dial { addr } => {
                 let to = self.nodes.iter().position(|node| node.addr == addr && !node.crashed);
                 let Some(to) = to else {
-                    return self.plan(HOP_US, Due::DialFailed { to: n, addr });
+                    return self.plan(self.hop_us, Due::DialFailed { to: n, addr });
                 };
                 let (ours, theirs) = (Link(self.next_link), Link(self.next_link + 1));
                 self.next_link += 2;
@@ -174,20 +182,20 @@ impl Net {
                 self.splitters.insert((n, ours), Splitter::new());
                 self.splitters.insert((to, theirs), Splitter::new());
                 let from = SocketAddr::new(self.nodes[n].addr.ip(), 40_000 + ours.0 as u16);
-                self.plan(HOP_US, Due::Up { to, link: theirs, addr: from });
-                self.plan(HOP_US, Due::Up { to: n, link: ours, addr });
+                self.plan(self.hop_us, Due::Up { to, link: theirs, addr: from });
+                self.plan(self.hop_us, Due::Up { to: n, link: ours, addr });
             }
             Out::Send { link, head, body } => {
                 let mut bytes = head.to_vec();
                 bytes.extend_from_slice(&body);
                 self.plan(0, Due::Sent { node: n, link, bytes: bytes.len() });
                 if let Some((to, link)) = self.links.get(&(n, link)).copied() {
-                    self.plan(HOP_US, Due::Bytes { to, link, bytes });
+                    self.plan(self.hop_us, Due::Bytes { to, link, bytes });
                 }
             }
             Out::Close { link } => {
                 if let Some((to, theirs)) = self.links.remove(&(n, link)) {
-                    self.plan(HOP_US, Due::Down { to, link: theirs });
+                    self.plan(self.hop_us, Due::Down { to, link: theirs });
                 }
             }
             Out::Persist(record) => self.nodes[n].records.push(record),
@@ -269,7 +277,7 @@ impl Net {
         let links: Vec<_> = self.links.keys().filter(|(node, _)| *node == n).copied().collect();
         for key in links {
             if let Some((to, theirs)) = self.links.remove(&key) {
-                self.plan(HOP_US, Due::Down { to, link: theirs });
+                self.plan(self.hop_us, Due::Down { to, link: theirs });
             }
         }
     }
@@ -431,4 +439,39 @@ fn a_viewer_whose_clock_is_wrong_by_an_hour_plays_like_any_other() {
     let sent = net.stream(source, 4.0, 0);
     net.run(2.0);
     assert_eq!(net.nodes[viewer].got, sent);
+}
+
+#[test]
+fn three_hops_away_a_block_is_there_before_its_piece_is_whole_at_the_first_hop() {
+    let mut net = Net::new();
+    let mut config = net.config(source_role(None));
+    // A block takes 23 ms to leave, a hop 5 ms: the uplink decides, not the way.
+    net.hop_us = 5_000;
+    config.upload_limit = Some(700_000);
+    config.pex = false;
+    let source = net.add(config);
+    let mut chain = vec![source];
+    for _ in 0..3 {
+        let mut config = net.config(Role::Viewer);
+        config.pex = false;
+        let n = net.add(config);
+        net.nodes[n].swarm.set_tracing(true);
+        net.watch(n);
+        net.introduce(n, &[chain[chain.len() - 1]]);
+        chain.push(n);
+    }
+    net.run(2.5);
+    net.stream(source, 8.0, 0);
+    let (first, third) = (chain[1], chain[3]);
+    let mut early = 0;
+    let mut pieces: Vec<Seq> = net.verified.iter().map(|(_, _, at, _)| *at).collect();
+    pieces.sort_unstable();
+    pieces.dedup();
+    for piece in &pieces {
+        let at = |n| net.verified.iter().filter(move |(_, node, at, _)| (*node, at) == (n, piece));
+        let whole_at_first = at(first).map(|(at, ..)| *at).max();
+        let begun_at_third = at(third).map(|(at, ..)| *at).min();
+        early += usize::from(begun_at_third.is_some() && begun_at_third < whole_at_first);
+    }
+    assert!(early * 2 > pieces.len(), "{early} of {} pieces", pieces.len());
 }
