@@ -210,7 +210,7 @@ fn heed(session: &Session, told: &Told) -> Result<(), Failure> {
         }
         Told::Second(snapshot) => {
             let ahead = snapshot.status.epoch.unix_s().saturating_sub(unix_s());
-            if ahead > EPOCH_AHEAD_MAX_S {
+            if ahead > EPOCH_AHEAD_MAX_S || snapshot.source_mode == Some("refused") {
                 return Err(Failure::usage(format_args!(
                     "the stream's epoch is {ahead} s ahead of this machine's clock; set the clock"
                 )));

@@ -288,6 +288,10 @@ impl Playing {
         if !self.seen && self.began.elapsed() > args.wait.0 {
             let why = match (status.condition, status.connected) {
                 (Condition::Ended, _) => "the broadcast is over",
+                (_, 0) if status.known == 0 && !args.common.allow_local => {
+                    "no peer is known (addresses of this machine or network are left out without \
+                     --allow-local)"
+                }
                 (_, 0) if status.known == 0 => "no peer is known",
                 (_, 0) => "no peer can be reached",
                 (Condition::Joining, _) => "peers are there, but none shows the stream",

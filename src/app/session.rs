@@ -1,6 +1,7 @@
 //! A running node with its trackers, its status and its end: what broadcast, play and seed share.
 #![allow(clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -119,6 +120,8 @@ pub struct Session {
     last: Option<(Instant, u64, u64)>,
     tick: tokio::time::Interval,
     report: Option<std::path::PathBuf>,
+    /// What was last told of each tracker that does not work.
+    tracker_faults: BTreeMap<String, String>,
 }
 
 /// What a session tells its command.
@@ -196,6 +199,7 @@ impl Session {
             last: None,
             tick,
             report: common.report.clone(),
+            tracker_faults: BTreeMap::new(),
         };
         session.say(&format!("listening for peers on {bound}"));
         session.warn_of_addresses(&dir);
@@ -311,7 +315,9 @@ impl Session {
                 downloaded: status.from_source + status.from_peers,
             });
         }
-        let document = status::document(&self.frame, snapshot, &self.rows());
+        let rows = self.rows();
+        self.tell_tracker_faults(&rows);
+        let document = status::document(&self.frame, snapshot, &rows);
         if self.json {
             print_document(&document, self.json_on_stderr);
         } else if self.on_terminal && !self.quiet {
@@ -327,6 +333,22 @@ impl Session {
             let _ = std::io::stderr().flush();
         }
         self.document.send_replace(document);
+    }
+
+    /// Says once what is wrong with a tracker; the stream goes on without it.
+    fn tell_tracker_faults(&mut self, rows: &[announce::Row]) {
+        for row in rows {
+            let Some(error) = &row.error else {
+                self.tracker_faults.remove(&row.url);
+                continue;
+            };
+            if self.tracker_faults.get(&row.url) != Some(error) {
+                self.tracker_faults.insert(row.url.clone(), error.clone());
+                if !self.quiet && !self.json {
+                    eprintln!("tracker {}: {error}", row.url);
+                }
+            }
+        }
     }
 
     /// Leaves the swarm and writes the report.

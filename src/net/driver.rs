@@ -333,6 +333,10 @@ impl Driver {
     }
 
     fn act(&mut self, out: Out, broken: &mut Vec<Link>) {
+        if self.failed.is_some() {
+            // What could not be written down must not be seen by anybody, nor what follows from it.
+            return;
+        }
         match out {
             Out::Dial { addr } => dial(addr, self.net_tx.clone()),
             Out::Send { link, head, body } => {
