@@ -242,6 +242,8 @@ async fn demo(args: Args, duration: Option<Duration>) -> Result<(), Failure> {
     let interrupts = signal(SignalKind::interrupt());
     let interrupts =
         interrupts.map_err(|e| Failure::new(Code::Unexpected, format_args!("signals: {e}")))?;
+    // Known before anything starts, and told the same way whoever will listen there.
+    drop(super::play::listen_http(args.http).await?);
     let folder = Folder::new()?;
     let tracker = Tracker::start().await?;
     let (torrent, key) = make_torrent(&folder.0, &tracker.url)?;

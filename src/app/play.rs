@@ -181,6 +181,20 @@ impl StreamSource for Source {
     }
 }
 
+/// Opens the address that HTTP is served at.
+///
+/// # Errors
+/// The address is in use or not ours.
+pub(super) async fn listen_http(addr: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
+    http_out::listen(addr).await.map_err(|error| {
+        let code = match error {
+            ListenError::AddressInUse(_) => Code::AddressInUse,
+            ListenError::Address { .. } => Code::Network,
+        };
+        Failure::new(code, error)
+    })
+}
+
 /// Serves the stream over HTTP to readers `delay` behind the broadcaster, each of whom waits at
 /// most `wait` for it; returns its URL.
 pub(super) async fn serve(
@@ -189,13 +203,7 @@ pub(super) async fn serve(
     delay: Duration,
     wait: Duration,
 ) -> Result<String, Failure> {
-    let listener = http_out::listen(addr).await.map_err(|error| {
-        let code = match error {
-            ListenError::AddressInUse(_) => Code::AddressInUse,
-            ListenError::Address { .. } => Code::Network,
-        };
-        Failure::new(code, error)
-    })?;
+    let listener = listen_http(addr).await?;
     let bound = listener.local_addr().map_err(|e| Failure::new(Code::Network, e))?;
     let id = session.target.info_hash.to_string();
     let source = Source { node: session.node.clone(), delay, document: session.document() };
