@@ -220,7 +220,7 @@ impl Reader {
             }
         }
         let since = *self.joining_since.get_or_insert(now);
-        let until = UnixUs(source_now.0.saturating_sub(self.target_us / 2));
+        let until = UnixUs(source_now.0.saturating_sub(self.target_us / 4));
         if !has_run(view, head.seq(), until) && now.since_us(since) < self.target_us + START_US {
             self.deadline = now.after_us(50_000);
             return None;
