@@ -497,7 +497,7 @@ mod tests {
     fn a_missing_piece_is_waited_for_and_then_skipped_for_what_is_behind_it() {
         let mut scene = Scene::new(12, &[9, 10]);
         let mut reader = reader(200);
-        assert_eq!(scene.read(&mut reader, birth(8) + 200_000), ["8"]);
+        assert_eq!(scene.read(&mut reader, birth(8) + 150_000), ["8"]);
         assert!(scene.read(&mut reader, birth(9) + 650_000).is_empty());
         scene.block(9);
         assert_eq!(scene.read(&mut reader, birth(9) + 690_000), ["9"]);
@@ -510,7 +510,7 @@ mod tests {
     fn nothing_is_skipped_while_there_is_nothing_behind_it() {
         let mut scene = Scene::new(10, &[9]);
         let mut reader = reader(200);
-        assert_eq!(scene.read(&mut reader, birth(8) + 200_000), ["8"]);
+        assert_eq!(scene.read(&mut reader, birth(8) + 150_000), ["8"]);
         assert!(scene.read(&mut reader, birth(9) + 5_000_000).is_empty());
         scene.block(9);
         assert_eq!(scene.read(&mut reader, birth(9) + 6_000_000), ["9"]);
