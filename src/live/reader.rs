@@ -13,7 +13,7 @@ use super::clock::StreamClock;
 use super::feed::Feed;
 use super::store::{Piece, Store};
 use crate::units::{Epoch, PieceIndex, Seq, Time, UnixUs};
-use crate::wire::feed::{EXT_TABLES, Flags};
+use crate::wire::feed::{EXT_TABLES, Flags, Head};
 
 /// What a reader gets, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,9 +202,10 @@ impl Reader {
         }
     }
 
-    /// Chooses where to start: where what follows is here up to half of the delay ago. While it is
-    /// not, a place further on comes into reach, so that one who joins a swarm without spare upload
-    /// starts later instead of with a gap.
+    /// Chooses where to start: the oldest place that is not due yet and from which what is here
+    /// lasts as long as what lacks will take to come. On a quick network that is far back, and the
+    /// delay is whole from the start; on a slow one it is the next random access point that is
+    /// pushed whole, and the delay grows as it plays.
     fn join(&mut self, now: Time, source_now: UnixUs, view: View<'_>) -> Option<()> {
         if !view.can_start {
             return None;
@@ -219,13 +220,14 @@ impl Reader {
                 return None;
             }
         }
-        let since = *self.joining_since.get_or_insert(now);
-        let until = UnixUs(source_now.0.saturating_sub(self.target_us / 4));
-        if !has_run(view, head.seq(), until) && now.since_us(since) < self.target_us + START_US {
+        let waited = now.since_us(*self.joining_since.get_or_insert(now));
+        let late = waited >= self.target_us + START_US;
+        let ready = |head: &&Head| late || lasts(view, head, source_now, waited);
+        let Some(seq) = places(view.feed, &head).find(ready).map(|head| head.seq()) else {
             self.deadline = now.after_us(50_000);
             return None;
-        }
-        self.next = head.seq();
+        };
+        self.next = seq;
         self.chosen_at = now;
         self.state = State::Playing;
         Some(())
@@ -252,8 +254,9 @@ impl Reader {
         if now >= due_at && !self.fresh {
             self.due_since.get_or_insert(due_at);
         }
-        let patience = self.patience_us();
-        let give_up = due_at.after_us(patience);
+        // Whoever plays with less delay than it aims at has the rest of it left to wait.
+        let spare = self.target_us.saturating_sub(lag);
+        let give_up = due_at.after_us(spare + self.patience_us());
         if now < give_up {
             return Step::Wait(if now < due_at { due_at } else { give_up });
         }
@@ -293,6 +296,8 @@ impl Reader {
         if age < lag {
             return Step::Wait(now.after_us(lag - age));
         }
+        // Who had to wait has a longer delay from then on, up to the one it aims at.
+        let lag = lag.max(age.min(self.target_us));
         self.lag_us = Some(approach(lag, self.target_us, u64::from(head.span_us)));
         self.note_stall(now);
         self.played.pieces += 1;
@@ -383,11 +388,29 @@ enum Step {
     Give(Delivery),
 }
 
-/// Whether all that is known from `start` on and was born by `until` is here.
-fn has_run(view: View<'_>, start: Seq, until: UnixUs) -> bool {
-    let run = view.feed.iter().map(|known| known.entry.head);
-    let mut run = run.filter(|head| head.index >= start.index && head.birth <= until);
-    run.all(|head| view.store.piece(head.seq()).is_some_and(Piece::is_whole))
+/// Where a reader may start from `first` on.
+fn places<'a>(feed: &'a Feed, first: &'a Head) -> impl Iterator<Item = &'a Head> {
+    let later = feed.iter().map(|known| &known.entry.head).filter(|head| {
+        head.index > first.index && head.flags.has(Flags::RANDOM_ACCESS)
+    });
+    std::iter::once(first).chain(later)
+}
+
+/// Whether what is whole from `start` on lasts as long as what lacks up to the present will take
+/// to come, at the pace at which it came so far.
+fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bool {
+    let run = view.feed.iter().map(|known| &known.entry.head);
+    let whole = (start.index.0..)
+        .zip(run.skip_while(|head| head.index < start.index))
+        .take_while(|(index, head)| head.index.0 == *index)
+        .take_while(|(_, head)| view.store.piece(head.seq()).is_some_and(Piece::is_whole));
+    let Some((_, last)) = whole.last() else { return false };
+    let here = last.published().0.saturating_sub(start.birth.0);
+    let age = source_now.0.saturating_sub(start.birth.0);
+    let lacks = age.saturating_sub(here);
+    // What came, came in this time: here / came is the pace, and lacks / pace the time to wait.
+    let came = waited_us.min(age);
+    u128::from(here) * u128::from(here) >= u128::from(lacks) * u128::from(came)
 }
 
 /// `lag` moved towards a longer `target` by 3 % of what was just played; a longer one is cut short

@@ -79,7 +79,6 @@ impl Swarm {
         let kept: Vec<Link> = kept.iter().map(|(.., link)| *link).collect();
         let rest: Vec<(bool, Link)> = rest.iter().map(|(fed, _, link)| (*fed, *link)).collect();
         let optimistic = rest.get(self.rng.index(rest.len())).map(|(_, link)| *link);
-        self.optimistic = optimistic;
         for link in kept.into_iter().chain(optimistic) {
             self.unchoke(link);
         }

@@ -85,9 +85,6 @@ impl Swarm {
         let ext = Tlvs::default();
         let grant = Grant { id: wish.id, reason, cover: granted, credit, epoch, first, ext };
         self.send_live(link, &Live::Grant(grant));
-        if wish.stripe == Stripe::Blocks && !granted.is_empty() {
-            self.push_recent(link, wish.id);
-        }
         if wish.stripe == Stripe::Entries && !granted.is_empty() {
             self.show_head(link);
         }
@@ -231,26 +228,6 @@ impl Swarm {
         }
         for (link, flow, no) in overdue {
             self.skip(link, flow, seq.epoch, vec![no]);
-        }
-    }
-
-    /// Whoever is newly subscribed gets what of the newest piece is here already.
-    fn push_recent(&mut self, link: Link, flow: u8) {
-        let now = self.now.mono;
-        let Some(core) = &self.core else { return };
-        let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return };
-        let Some(piece) = core.store.piece(head.seq()) else { return };
-        let Some(peer) = self.peers.get_mut(&link) else { return };
-        let Some(order) = peer.flows.get(&flow).cloned() else { return };
-        for block in 0..head.blocks() {
-            if peer.jobs.len() >= JOBS_MAX {
-                return;
-            }
-            let no = BlockNo(head.first_block.0 + u64::from(block));
-            if piece.block(block).is_some() && covers(&order, head.epoch, no) {
-                let id = BlockId { piece: head.index, block };
-                peer.jobs.insert((PUSH, no.0), Job { block: id, flow: Some(flow), queued: now });
-            }
         }
     }
 

@@ -130,6 +130,7 @@ impl Swarm {
         core.store.expect(genuine);
         if is_head {
             core.clock.observe(now, head.published());
+            self.lags.head(head.published());
             self.last_entry_at = now;
             self.feed_backoff_us = 0;
         }

@@ -110,7 +110,7 @@ impl Swarm {
         }
         if let Some(published) = published {
             let offset = self.clock_offset_us();
-            self.lags.block(now, self.now.wall, offset, published);
+            self.lags.block(self.now, offset, published);
         }
         self.take_back(link, id);
         self.block_verified(Some(link), seq, id.block, no, put == Put::Completed);
@@ -178,7 +178,7 @@ impl Swarm {
                 .map(|g| g.entry.head.published());
             let offset = self.clock_offset_us();
             if let Some(published) = published {
-                self.lags.piece(self.now.mono, self.now.wall, offset, published);
+                self.lags.piece(self.now, offset, published);
             }
         } else {
             self.event(Event::Published { index: seq.index });

@@ -63,20 +63,32 @@ impl Percentiles {
     }
 }
 
-/// Lags of the last minute.
+/// Lags of the last minute, of what was published since we listen: what was fetched of the time
+/// before says when we came, not how late the swarm is.
 #[derive(Debug, Default)]
 pub(super) struct Lags {
+    /// Publication of the first head that we saw.
+    since: Option<UnixUs>,
     blocks: VecDeque<(Time, i64)>,
     pieces: VecDeque<(Time, i64)>,
 }
 
 impl Lags {
-    pub(super) fn block(&mut self, now: Time, wall: UnixUs, offset_us: i64, published: UnixUs) {
-        note(&mut self.blocks, now, wall.minus(published).saturating_add(offset_us));
+    /// Notes a new head's publication.
+    pub(super) fn head(&mut self, published: UnixUs) {
+        self.since.get_or_insert(published);
     }
 
-    pub(super) fn piece(&mut self, now: Time, wall: UnixUs, offset_us: i64, published: UnixUs) {
-        note(&mut self.pieces, now, wall.minus(published).saturating_add(offset_us));
+    pub(super) fn block(&mut self, now: Now, offset_us: i64, published: UnixUs) {
+        if self.since.is_some_and(|since| published > since) {
+            note(&mut self.blocks, now.mono, now.wall.minus(published).saturating_add(offset_us));
+        }
+    }
+
+    pub(super) fn piece(&mut self, now: Now, offset_us: i64, published: UnixUs) {
+        if self.since.is_some_and(|since| published > since) {
+            note(&mut self.pieces, now.mono, now.wall.minus(published).saturating_add(offset_us));
+        }
     }
 }
 

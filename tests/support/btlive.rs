@@ -83,8 +83,18 @@ pub(crate) struct Live {
 /// If `btlive create` fails or says something else than it should.
 #[track_caller]
 pub(crate) fn create(dir: &Path, trackers: &[String]) -> Live {
+    create_for(dir, trackers, 2_000_000)
+}
+
+/// The same for a stream of `rate` bit/s.
+///
+/// # Panics
+/// As [`create`].
+#[track_caller]
+pub(crate) fn create_for(dir: &Path, trackers: &[String], rate: u64) -> Live {
     let torrent = dir.join("live.torrent");
-    let mut args = vec!["create", "--name", "test", "--bitrate", "2M", "--json", "--out"];
+    let rate = rate.to_string();
+    let mut args = vec!["create", "--name", "test", "--bitrate", &rate, "--json", "--out"];
     args.push(torrent.to_str().expect("a path in UTF-8"));
     args.extend(trackers.iter().flat_map(|url| ["--tracker", url]));
     let ended = run(args);

@@ -46,7 +46,7 @@ impl<'a> Swarm<'a> {
     #[track_caller]
     pub(crate) fn start(plan: Plan<'a>, before: impl FnOnce(&Live)) -> Self {
         let dir = super::temp_dir();
-        let live = btlive::create(dir.path(), plan.trackers);
+        let live = btlive::create_for(dir.path(), plan.trackers, plan.rate);
         before(&live);
         let upload_limit = (plan.rate * 22 / 10).to_string();
         let mut broadcaster = member(plan.namespace, dir.path(), "broadcaster")
