@@ -49,6 +49,8 @@ const AIM_EARLY_US: u64 = 200_000;
 const SLOW_DOWN_PERCENT: u64 = 3;
 /// A piece that is late by more than this is a stall.
 const STALL_US: u64 = 200_000;
+/// The pace at which a joiner's pieces come is reckoned over this long at least.
+const PACE_US_MIN: u64 = 500_000;
 /// A start is waited for this long beyond the delay; then any is taken.
 const START_US: u64 = 1_500_000;
 
@@ -409,7 +411,8 @@ fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bo
     let age = source_now.0.saturating_sub(start.birth.0);
     let lacks = age.saturating_sub(here);
     // What came, came in this time: here / came is the pace, and lacks / pace the time to wait.
-    let came = waited_us.min(age);
+    // What came within a moment says little of what is to follow.
+    let came = waited_us.max(PACE_US_MIN).min(age);
     u128::from(here) * u128::from(here) >= u128::from(lacks) * u128::from(came)
 }
 
