@@ -17,6 +17,9 @@ const DEPTH: usize = 6;
 const PIECES_PER_PASS: usize = 48;
 /// A request that is not answered by then is asked of somebody else.
 const ANSWER_US: u64 = 1_500_000;
+/// One to the source is moved sooner, once somebody else has the piece: there it waits behind what
+/// only the source can give.
+const RELIEF_US: u64 = 200_000;
 /// An answer that comes later than this is no answer.
 const FORGET_US: u64 = 30_000_000;
 /// Age taken for a block whose piece is long complete.
@@ -258,25 +261,38 @@ impl Swarm {
         self.pull_dirty = true;
     }
 
-    /// Gives up requests that nobody answers.
+    /// Gives up requests that nobody answers, and those at the source that somebody else can answer
+    /// by now.
     pub(super) fn expire_requests(&mut self) {
         let now = self.now.mono;
         let mut given_up = Vec::new();
-        for peer in self.peers.values_mut() {
-            peer.asked.retain(|_, asked| now.since_us(asked.at) < FORGET_US);
-            for (id, asked) in &mut peer.asked {
-                if !asked.stale && now.since_us(asked.at) > ANSWER_US {
-                    asked.stale = true;
+        for peer in self.peers.values() {
+            for (id, asked) in peer.asked.iter().filter(|(_, asked)| !asked.stale) {
+                let waited = now.since_us(asked.at);
+                let relieved = peer.hops == 0 && waited > RELIEF_US && self.is_relieved(*id);
+                if waited > ANSWER_US || relieved {
                     given_up.push((peer.link, *id));
                 }
             }
         }
         for (link, id) in given_up {
+            if let Some(asked) = self.peers.get_mut(&link).and_then(|p| p.asked.get_mut(&id)) {
+                asked.stale = true;
+            }
             if self.in_flight.get(&id) == Some(&link) {
                 self.in_flight.remove(&id);
             }
             self.cancel(link, id);
         }
+        for peer in self.peers.values_mut() {
+            peer.asked.retain(|_, asked| now.since_us(asked.at) < FORGET_US);
+        }
+    }
+
+    /// Whether somebody who is not the source could be asked for a block.
+    fn is_relieved(&self, id: BlockId) -> bool {
+        let seq = Seq { epoch: self.epoch(), index: id.piece };
+        self.peers.values().any(|p| p.hops != 0 && self.may_ask(p, seq, id))
     }
 
     /// Asks for what is missing and not on its way.
@@ -335,27 +351,30 @@ impl Swarm {
     /// The peer to ask for a block: of those that hold its piece and serve us, the one with the
     /// fewest open requests; the source only if nobody else has it.
     fn holder(&mut self, seq: Seq, id: BlockId) -> Option<Link> {
-        let now = self.now.mono;
         let mut best: Option<((bool, usize, u64), Link)> = None;
         for peer in self.peers.values() {
-            let open = peer.requests_open();
-            let usable = peer.is_live()
-                && !peer.chokes_us
-                && peer.busy_until <= now
-                && peer.is_alert(now)
-                && peer.holds(seq)
-                && open < DEPTH
-                && peer.asked.len() < REQUESTS_QUEUED_MAX
-                && !peer.asked.contains_key(&id);
-            if !usable {
+            if !self.may_ask(peer, seq, id) {
                 continue;
             }
-            let key = (peer.hops == 0, open, self.rng.next_u64());
+            let key = (peer.hops == 0, peer.requests_open(), self.rng.next_u64());
             if best.is_none_or(|(least, _)| key < least) {
                 best = Some((key, peer.link));
             }
         }
         best.map(|(_, link)| link)
+    }
+
+    /// Whether a peer holds a piece, serves us and has room for a request.
+    fn may_ask(&self, peer: &Peer, seq: Seq, id: BlockId) -> bool {
+        let now = self.now.mono;
+        peer.is_live()
+            && !peer.chokes_us
+            && peer.busy_until <= now
+            && peer.is_alert(now)
+            && peer.holds(seq)
+            && peer.requests_open() < DEPTH
+            && peer.asked.len() < REQUESTS_QUEUED_MAX
+            && !peer.asked.contains_key(&id)
     }
 
     fn request(&mut self, link: Link, id: BlockId) {
