@@ -1,20 +1,16 @@
 //! `btlive announce`: one announce to one tracker, shown as the tracker said it.
 
-use std::time::Duration;
-
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::args::Span;
 use super::cli::block_on;
-use super::exit::{Code, Failure, one_line};
-use crate::discovery::address::{AddressFault, Policy};
+use super::exit::{Failure, one_line};
+use super::reach::{Reach, failure, info_hash, print_line};
 use crate::discovery::fault::TrackerFault;
 use crate::net::clock::seed;
-use crate::net::trackers::TrackerClient;
 use crate::units::{InfoHash, PeerId, hex};
 use crate::wire::tracker::url::TrackerUrl;
-use crate::wire::tracker::{Announce, Event, Family, Reply};
+use crate::wire::tracker::{Announce, Event, Reply};
 
 /// Arguments of `btlive announce`.
 #[derive(Debug, clap::Args)]
@@ -39,23 +35,6 @@ pub struct Args {
     /// How the tracker is reached
     #[command(flatten)]
     pub reach: Reach,
-}
-
-/// How a tracker is reached and its answer shown; common to `announce` and `scrape`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Reach {
-    /// Use IPv6 only (default: IPv4, and IPv6 if the tracker has no IPv4 address)
-    #[arg(long)]
-    pub ipv6: bool,
-    /// Permit trackers on private and loopback addresses
-    #[arg(long)]
-    pub allow_local: bool,
-    /// How long to wait for the tracker
-    #[arg(long, default_value = "15s")]
-    pub timeout: Span,
-    /// One JSON document per line on stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// The events of BEP 3.
@@ -98,32 +77,6 @@ struct Document {
     warning: Option<String>,
 }
 
-/// Reads an info-hash from the command line.
-///
-/// # Errors
-/// One line that says what an info-hash looks like.
-pub fn info_hash(text: &str) -> Result<InfoHash, String> {
-    InfoHash::from_hex(text).ok_or_else(|| "an info-hash is 40 hexadecimal digits".to_owned())
-}
-
-impl Reach {
-    /// A client that waits as long as the user wants.
-    #[must_use]
-    pub fn client(&self) -> TrackerClient {
-        let Span(timeout) = self.timeout;
-        let timeout = timeout.max(Duration::from_millis(1));
-        let policy = Policy { allow_local: self.allow_local, ..Policy::default() };
-        TrackerClient::with_timeouts(policy, timeout, timeout)
-    }
-
-    /// The families to try, in order: the next one only if the tracker has no address in the one
-    /// before.
-    #[must_use]
-    pub fn families(&self) -> &'static [Family] {
-        if self.ipv6 { &[Family::V6] } else { &[Family::V4, Family::V6] }
-    }
-}
-
 /// Announces once and prints the answer.
 ///
 /// # Errors
@@ -155,25 +108,9 @@ async fn ask(args: &Args, url: &TrackerUrl) -> Result<Reply, TrackerFault> {
         num_want: Some(args.numwant),
         key: (seed() >> 32) as u32,
     };
-    let client = args.reach.client();
-    let mut last = TrackerFault::NoAddress { family: Family::V4 };
-    for &family in args.reach.families() {
-        match client.announce(url, family, &announce, None).await {
-            Err(fault @ TrackerFault::NoAddress { .. }) => last = fault,
-            done => return done,
-        }
-    }
-    Err(last)
-}
-
-/// How a command ends on `fault`.
-#[must_use]
-pub fn failure(fault: &TrackerFault) -> Failure {
-    let code = match fault {
-        TrackerFault::Url(_) | TrackerFault::Address(AddressFault::Local(_)) => Code::Usage,
-        _ => Code::Network,
-    };
-    Failure::new(code, fault)
+    let asked =
+        args.reach.ask(async |client, family| client.announce(url, family, &announce, None).await);
+    asked.await
 }
 
 fn print_json(args: &Args, url: &TrackerUrl, reply: &Reply) {
@@ -191,13 +128,6 @@ fn print_json(args: &Args, url: &TrackerUrl, reply: &Reply) {
         warning: reply.warning.clone(),
     };
     print_line(&document);
-}
-
-/// Prints one JSON document; a reader that went away is no failure.
-pub fn print_line(document: &impl Serialize) {
-    use std::io::Write;
-    let line = serde_json::to_string(document).unwrap_or_default();
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 fn print_text(reply: &Reply) {

@@ -1,6 +1,7 @@
 //! The list of commands and how one is chosen.
 
-use clap::{Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::exit::{Code, Failure};
 
@@ -49,11 +50,23 @@ pub enum Command {
 /// What is wrong with the arguments, in one line with what was probably meant (code 2).
 pub fn parse() -> Result<Cli, Failure> {
     use clap::error::ErrorKind;
-    Cli::try_parse().map_err(|error| match error.kind() {
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
         _ => Failure::usage(in_one_line(&error.to_string())),
+    })
+}
+
+/// The command line. Variables that stand for flags take what people write: 1, yes, on, true.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
+            _ => arg,
+        })
     })
 }
 

@@ -34,7 +34,7 @@ pub struct Common {
     #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Dials this peer directly (repeatable)
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_PEER", value_delimiter = ',')]
     pub peer: Vec<String>,
     /// Announces this port instead of the one listened on, as for a forwarded port
     #[arg(long, value_name = "PORT", env = "BTLIVE_ANNOUNCE_PORT")]
@@ -165,10 +165,7 @@ impl Common {
     pub fn listener(&self) -> Result<tokio::net::TcpListener, Failure> {
         let bind = |addr: SocketAddr| {
             crate::net::tcp::listen(addr).map_err(|error| {
-                let code = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => Code::AddressInUse,
-                    _ => Code::Network,
-                };
+                let code = Code::of_address(&error);
                 Failure::new(code, format_args!("cannot listen on {addr}: {error}"))
             })
         };

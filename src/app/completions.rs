@@ -1,6 +1,6 @@
 //! `btlive completions`: what a shell completes.
 
-use clap::{CommandFactory, ValueEnum};
+use clap::ValueEnum;
 use clap_complete::Shell as Generator;
 
 use super::exit::Failure;
@@ -43,6 +43,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Shell::Fish => Generator::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(generator, &mut cli::Cli::command(), "btlive", &mut script);
+    clap_complete::generate(generator, &mut cli::command(), "btlive", &mut script);
     file::to_stdout(|out| out.write_all(&script))
 }

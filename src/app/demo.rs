@@ -23,10 +23,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::announce::print_line;
 use super::args::Span;
 use super::cli::block_on;
 use super::exit::{Code, Failure};
+use super::reach::print_line;
 use super::{file, keyfile};
 use crate::discovery::tracker_store::{Bounds, Counts, TrackerStore};
 use crate::machine::Rng;
@@ -121,7 +121,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub http: SocketAddr,
     /// Prints the verdict as one JSON document
-    #[arg(long)]
+    #[arg(long, env = "BTLIVE_JSON")]
     pub json: bool,
 }
 

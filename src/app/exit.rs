@@ -34,6 +34,27 @@ pub enum Code {
     Interrupted = 130,
 }
 
+impl Code {
+    /// How a command ends on a file that fails with `error`.
+    #[must_use]
+    pub fn of_file(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Self::Denied,
+            _ => Self::Disk,
+        }
+    }
+
+    /// How a command ends on an address that cannot be listened on.
+    #[must_use]
+    pub fn of_address(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => Self::AddressInUse,
+            std::io::ErrorKind::PermissionDenied => Self::Denied,
+            _ => Self::Network,
+        }
+    }
+}
+
 /// Why a command failed: a code for scripts and one line for people.
 #[derive(Debug)]
 pub struct Failure {
@@ -57,10 +78,10 @@ impl Failure {
         Self::new(Code::Usage, message)
     }
 
-    /// A file or disk failed (code 5), with the path it was about.
+    /// A file or disk failed (code 5), or the file may not be used (code 7), with its path.
     #[must_use]
     pub fn disk(path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::new(Code::Disk, format_args!("{}: {error}", path.display()))
+        Self::new(Code::of_file(error), format_args!("{}: {error}", path.display()))
     }
 }
 

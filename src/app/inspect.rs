@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long)]
     pub strict: bool,
     /// Print one line of JSON instead of text.
-    #[arg(long)]
+    #[arg(long, env = "BTLIVE_JSON")]
     pub json: bool,
     /// Show all files.
     #[arg(short, long)]

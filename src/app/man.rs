@@ -1,7 +1,5 @@
 //! `btlive man`: the manual, made from the same words as `--help`.
 
-use clap::CommandFactory;
-
 use super::exit::Failure;
 use super::{cli, file};
 
@@ -23,7 +21,7 @@ pub struct Args {
 /// # Errors
 /// Code 2 for a command that does not exist, 5 if standard output cannot be written.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let mut whole = cli::Cli::command();
+    let mut whole = cli::command();
     // Fills in what commands inherit.
     whole.build();
     let command = match &args.command {

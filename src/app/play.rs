@@ -15,8 +15,9 @@ use super::args::Span;
 use super::cli::block_on;
 use super::common::{Common, Stop, stop_signal};
 use super::exit::{Code, Failure};
-use super::session::{Session, Setup, Target, Told};
+use super::session::{Session, Setup, Told};
 use super::status::reason_name;
+use super::target::Target;
 use crate::net::driver::{Node, Snapshot};
 use crate::net::http_out::{self, ListenError, OpenError, Opening, Published, StreamSource};
 use crate::net::player::{Player, PlayerError};
@@ -26,7 +27,7 @@ use crate::swarm::io::Event;
 use crate::swarm::status::Condition;
 
 /// HTTP clients that may read at once.
-const CLIENTS_MAX: usize = 64;
+const CLIENTS_MAX: usize = 250;
 /// After the end, others are served for this long: some may have only us.
 const LINGER: Duration = Duration::from_millis(1500);
 /// After the end, HTTP readers get this long to take what is left.
@@ -158,7 +159,7 @@ fn start_player(command: &str, args: &[String], url: &str) -> Result<Player, Fai
 }
 
 fn sink_failure(error: &SinkError) -> Failure {
-    Failure::new(Code::Disk, error)
+    Failure::new(Code::of_file(&error.error), error)
 }
 
 /// A stream as the HTTP side sees it.
@@ -187,9 +188,9 @@ impl StreamSource for Source {
 /// The address is in use or not ours.
 pub(super) async fn listen_http(addr: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
     http_out::listen(addr).await.map_err(|error| {
-        let code = match error {
+        let code = match &error {
             ListenError::AddressInUse(_) => Code::AddressInUse,
-            ListenError::Address { .. } => Code::Network,
+            ListenError::Address { error, .. } => Code::of_address(error),
         };
         Failure::new(code, error)
     })
@@ -250,9 +251,6 @@ impl Playing {
             tokio::select! {
                 told = self.session.next() => match told? {
                     Told::Second(snapshot) => self.second(args, &snapshot)?,
-                    Told::Event(Event::NotLive) => {
-                        return Err(Failure::usage("the link is of an ordinary torrent"));
-                    }
                     Told::Event(Event::Ended) if self.only_http() => {
                         return self.end_http().await;
                     }

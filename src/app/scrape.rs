@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::announce::{Reach, failure, info_hash, print_line};
 use super::cli::block_on;
 use super::exit::{Code, Failure};
+use super::reach::{Reach, failure, info_hash, print_line};
 use crate::discovery::fault::TrackerFault;
 use crate::units::InfoHash;
 use crate::wire::limits;
+use crate::wire::tracker::Swarm;
 use crate::wire::tracker::url::{Scheme, TrackerUrl};
-use crate::wire::tracker::{Family, Swarm};
 
 /// Arguments of `btlive scrape`.
 #[derive(Debug, clap::Args)]
@@ -68,15 +68,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 async fn ask(args: &Args, url: &TrackerUrl) -> Result<BTreeMap<InfoHash, Swarm>, TrackerFault> {
-    let client = args.reach.client();
-    let mut last = TrackerFault::NoAddress { family: Family::V4 };
-    for &family in args.reach.families() {
-        match client.scrape(url, family, &args.info_hash).await {
-            Err(fault @ TrackerFault::NoAddress { .. }) => last = fault,
-            done => return done,
-        }
-    }
-    Err(last)
+    let asked =
+        args.reach.ask(async |client, family| client.scrape(url, family, &args.info_hash).await);
+    asked.await
 }
 
 fn print(args: &Args, url: &TrackerUrl, hash: InfoHash, swarm: Option<Swarm>) {

@@ -7,9 +7,9 @@ use super::args::{Size, Span};
 use super::cli::block_on;
 use super::common::{Common, Stop, stop_signal};
 use super::exit::{Code, Failure};
-use super::session::{Session, Setup, Target, Told};
+use super::session::{Session, Setup, Told};
+use super::target::Target;
 use crate::swarm::config::Role;
-use crate::swarm::io::Event;
 
 /// Arguments of `btlive seed`.
 #[derive(Debug, clap::Args)]
@@ -69,9 +69,6 @@ async fn watch(session: &mut Session, args: &Args) -> Result<(), Failure> {
                         session.say(&format!("done: {sent} bytes sent"));
                         return Ok(());
                     }
-                }
-                Told::Event(Event::NotLive) => {
-                    return Err(Failure::usage("the link is of an ordinary torrent"));
                 }
                 Told::Event(_) => {}
             },

@@ -1,20 +1,18 @@
 //! A running node with its trackers, its status and its end: what broadcast, play and seed share.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::common::Common;
+use super::console::Console;
 use super::exit::{Code, Failure};
-use super::file::read_bounded;
 use super::status::{self, Frame};
+use super::target::{Target, named_peers};
 use crate::discovery::address::Policy;
 use crate::discovery::announce;
 use crate::net::announcer::{AnnouncerTask, Counts, Event as AnnouncerEvent};
@@ -24,10 +22,8 @@ use crate::net::state::{State, StateError};
 use crate::net::trackers::TrackerClient;
 use crate::swarm::config::{Config, Role};
 use crate::swarm::io::{Event, In, Via};
-use crate::units::{InfoHash, PeerId};
-use crate::wire::limits::{MAGNET_LEN_MAX, TORRENT_LEN_MAX};
-use crate::wire::magnet::{Magnet, PeerAddr};
-use crate::wire::metainfo::{Info, Metainfo};
+use crate::units::PeerId;
+use crate::wire::metainfo::Info;
 use crate::wire::tracker::Family;
 
 /// What anybody but the source says is left to fetch: a live stream is never complete, and
@@ -37,70 +33,6 @@ const LEFT: u64 = 16 << 10;
 const NUM_WANT: u32 = 50;
 /// The status is looked at this often.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-
-/// What a torrent file or a magnet link says.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The swarm.
-    pub info_hash: InfoHash,
-    /// The raw `info` dictionary, if the target has it.
-    pub info: Option<Bytes>,
-    /// Its name, if it is known.
-    pub name: Option<String>,
-    /// Trackers in tiers.
-    pub tiers: Vec<Vec<String>>,
-    /// Peers that the link names.
-    pub peers: Vec<PeerAddr>,
-    /// Whether only trackers may introduce peers.
-    pub private: bool,
-}
-
-impl Target {
-    /// Reads a torrent file or a magnet link of a live stream.
-    ///
-    /// # Errors
-    /// It is neither, or not of a live stream.
-    pub fn read(text: &str) -> Result<Self, Failure> {
-        if text.starts_with("magnet:") {
-            return Self::from_magnet(text);
-        }
-        let bytes = read_bounded(Path::new(text), TORRENT_LEN_MAX)?;
-        let metainfo = Metainfo::parse(bytes.into())
-            .map_err(|e| Failure::usage(format_args!("{text}: {e}")))?;
-        if metainfo.info.live().is_none() {
-            return Err(Failure::usage(format_args!(
-                "{text} is an ordinary torrent ({}), not a live one",
-                metainfo.info.kind.name()
-            )));
-        }
-        Ok(Self {
-            info_hash: metainfo.info.info_hash,
-            info: Some(metainfo.info.raw.clone()),
-            name: Some(metainfo.info.name.clone()),
-            tiers: metainfo.tiers.clone(),
-            peers: Vec::new(),
-            private: metainfo.info.private,
-        })
-    }
-
-    fn from_magnet(text: &str) -> Result<Self, Failure> {
-        if text.len() > MAGNET_LEN_MAX {
-            return Err(Failure::usage(format_args!("magnet link of {} bytes", text.len())));
-        }
-        let magnet = Magnet::parse(text).map_err(Failure::usage)?;
-        let Some(info_hash) = magnet.info_hash else {
-            return Err(Failure::usage("the link names no live stream (xt=urn:btih:…)"));
-        };
-        Ok(Self {
-            info_hash,
-            info: None,
-            name: magnet.name,
-            tiers: magnet.trackers.into_iter().map(|tracker| vec![tracker]).collect(),
-            peers: magnet.peers,
-            private: false,
-        })
-    }
-}
 
 /// A node that takes part, with what belongs to it.
 #[derive(Debug)]
@@ -112,16 +44,10 @@ pub struct Session {
     running: Running,
     announcer: Option<AnnouncerTask>,
     frame: Frame,
-    json: bool,
-    json_on_stderr: bool,
-    quiet: bool,
-    on_terminal: bool,
+    console: Console,
     document: watch::Sender<Value>,
-    last: Option<(Instant, u64, u64)>,
     tick: tokio::time::Interval,
     report: Option<std::path::PathBuf>,
-    /// What was last told of each tracker that does not work.
-    tracker_faults: BTreeMap<String, String>,
 }
 
 /// What a session tells its command.
@@ -160,13 +86,17 @@ impl Session {
                 "the torrent is private: only its trackers may introduce peers, so --peer is off",
             ));
         }
-        let peers = resolve(common, &target).await?;
+        let peers = named_peers(common, &target).await?;
         let listener = common.listener()?;
         let bound = listener.local_addr().map_err(|e| Failure::new(Code::Network, e))?;
         let is_source = matches!(setup.role, Role::Source(_));
         let dir = common.state_dir()?;
         let state = State::open(&dir, target.info_hash, is_source).map_err(state_failure)?;
         let config = Self::config(common, &target, setup.role, setup.delay, bound.port(), &state);
+        let of_link = target.info.is_none().then(|| config.info.clone()).flatten();
+        if of_link.is_some_and(|raw| Info::parse(raw).is_ok_and(|info| info.private)) {
+            return Err(private_by_link());
+        }
         let peer_id = config.peer_id;
         let running = Running::start(config, listener, Some(state))
             .map_err(|e| Failure::new(Code::Network, e))?;
@@ -191,15 +121,10 @@ impl Session {
             running,
             announcer,
             frame,
-            json: common.json,
-            json_on_stderr: setup.stdout_is_media,
-            quiet: common.quiet,
-            on_terminal: std::io::stderr().is_terminal(),
+            console: Console::new(common, setup.stdout_is_media),
             document,
-            last: None,
             tick,
             report: common.report.clone(),
-            tracker_faults: BTreeMap::new(),
         };
         session.say(&format!("listening for peers on {bound}"));
         session.warn_of_addresses(&dir);
@@ -249,9 +174,7 @@ impl Session {
 
     /// Talks to the user on standard error, unless told to be quiet.
     pub fn say(&self, words: &str) {
-        if !self.quiet {
-            eprintln!("{words}");
-        }
+        self.console.say(words);
     }
 
     /// The latest status document.
@@ -263,11 +186,16 @@ impl Session {
     /// What happens next. Cancel-safe.
     ///
     /// # Errors
-    /// The node ended: its state could not be written.
+    /// The node ended: its state could not be written; or what the link leads to is no live
+    /// stream, or a private one.
     pub async fn next(&mut self) -> Result<Told, Failure> {
         loop {
             tokio::select! {
                 event = self.running.events.recv() => match event {
+                    Some(Event::NotLive) => {
+                        return Err(Failure::usage("the link is of an ordinary torrent"));
+                    }
+                    Some(Event::Private) => return Err(private_by_link()),
                     Some(event) => return Ok(Told::Event(event)),
                     None => return Err(self.node_failure().await),
                 },
@@ -316,39 +244,10 @@ impl Session {
             });
         }
         let rows = self.rows();
-        self.tell_tracker_faults(&rows);
+        self.console.trackers(&rows);
         let document = status::document(&self.frame, snapshot, &rows);
-        if self.json {
-            print_document(&document, self.json_on_stderr);
-        } else if self.on_terminal && !self.quiet {
-            let now = Instant::now();
-            let (down, up) = (status.down_bytes, status.up_bytes);
-            let rates = self.last.map_or((0, 0), |(at, d, u)| {
-                let seconds = now.duration_since(at).as_secs_f64().max(0.001);
-                let per_s = |bytes: u64| (bytes as f64 / seconds) as u64;
-                (per_s(down.saturating_sub(d)), per_s(up.saturating_sub(u)))
-            });
-            self.last = Some((now, down, up));
-            eprint!("\r\x1b[K{}", status::line(snapshot, rates));
-            let _ = std::io::stderr().flush();
-        }
+        self.console.second(snapshot, &document);
         self.document.send_replace(document);
-    }
-
-    /// Says once what is wrong with a tracker; the stream goes on without it.
-    fn tell_tracker_faults(&mut self, rows: &[announce::Row]) {
-        for row in rows {
-            let Some(error) = &row.error else {
-                self.tracker_faults.remove(&row.url);
-                continue;
-            };
-            if self.tracker_faults.get(&row.url) != Some(error) {
-                self.tracker_faults.insert(row.url.clone(), error.clone());
-                if !self.quiet && !self.json {
-                    eprintln!("tracker {}: {error}", row.url);
-                }
-            }
-        }
     }
 
     /// Leaves the swarm and writes the report.
@@ -357,9 +256,7 @@ impl Session {
     /// The report cannot be written.
     pub async fn finish(mut self) -> Result<(), Failure> {
         let snapshot = self.node.snapshot().await;
-        if self.on_terminal && !self.quiet && !self.json {
-            eprintln!();
-        }
+        self.console.leave_line();
         let written = snapshot.map_or(Ok(()), |snapshot| self.last_document(&snapshot));
         let announcer = self.announcer.take();
         let goodbye = async {
@@ -381,24 +278,11 @@ impl Session {
 
     fn last_document(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         let document = status::document(&self.frame, snapshot, &self.rows());
-        if self.json {
-            print_document(&document, self.json_on_stderr);
-        }
+        self.console.document(&document);
         self.document.send_replace(document.clone());
         let Some(path) = &self.report else { return Ok(()) };
         std::fs::write(path, format!("{document:#}\n")).map_err(|e| Failure::disk(path, &e))
     }
-}
-
-fn print_document(document: &Value, on_stderr: bool) {
-    let line = format!("{document}\n");
-    // Nobody reading the status is no reason to stop.
-    let _ = if on_stderr {
-        std::io::stderr().write_all(line.as_bytes())
-    } else {
-        let mut stdout = std::io::stdout();
-        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush())
-    };
 }
 
 async fn announced(announcer: &mut Option<AnnouncerTask>) -> Option<AnnouncerEvent> {
@@ -406,6 +290,11 @@ async fn announced(announcer: &mut Option<AnnouncerTask>) -> Option<AnnouncerEve
         Some(announcer) => announcer.event().await,
         None => std::future::pending().await,
     }
+}
+
+/// A link brings no trackers that a private stream could trust (BEP 27).
+fn private_by_link() -> Failure {
+    Failure::usage("the stream is private: it takes the .torrent file, a link will not do")
 }
 
 /// A state that cannot be used, as the user is told.
@@ -416,34 +305,6 @@ pub fn state_failure(error: StateError) -> Failure {
         StateError::File { .. } => Code::Disk,
     };
     Failure::new(code, error)
-}
-
-/// The peers that the user and the link name.
-async fn resolve(
-    common: &Common,
-    target: &Target,
-) -> Result<Vec<(Via, std::net::SocketAddr)>, Failure> {
-    let mut named = Vec::new();
-    for text in &common.peer {
-        let peer: PeerAddr = text.parse().map_err(|_| {
-            Failure::usage(format_args!("--peer {text}: write ADDR:PORT, as in 192.0.2.1:6881"))
-        })?;
-        named.push((Via::User, peer));
-    }
-    named.extend(target.peers.iter().map(|peer| (Via::Magnet, peer.clone())));
-    let mut found = Vec::new();
-    for (via, peer) in named {
-        match peer {
-            PeerAddr::Ip(addr) => found.push((via, addr)),
-            PeerAddr::Host { host, port } => {
-                match tokio::net::lookup_host((host.as_str(), port)).await {
-                    Ok(addrs) => found.extend(addrs.take(8).map(|addr| (via, addr))),
-                    Err(error) => tracing::warn!(host, %error, "the peer's name is not known"),
-                }
-            }
-        }
-    }
-    Ok(found)
 }
 
 fn announcer(

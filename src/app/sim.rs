@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     pub delay: Option<Span>,
     /// Print the report as one line of JSON
-    #[arg(long)]
+    #[arg(long, env = "BTLIVE_JSON")]
     pub json: bool,
 }
 

@@ -66,6 +66,7 @@ pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
             "first": s.first.map(|i| i.0),
             "epoch": s.epoch.0,
         },
+        "window_s": s.window_us as f64 / 1e6,
         "lag_ms": s.lag_ms,
         "block_lag_ms": s.block_lag_ms,
         "delay_ms": s.played.first_at.map(|_| s.played.delay_us / 1000),
@@ -99,38 +100,34 @@ pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
     })
 }
 
-/// One line for a terminal.
+/// Characters of the line; a longer one would wrap, and could not be written over.
+const LINE_LEN_MAX: usize = 79;
+
+/// One line for a terminal, the least important last.
 #[must_use]
-pub fn line(snapshot: &Snapshot, rates: (u64, u64)) -> String {
+pub fn line(snapshot: &Snapshot, (down, up): (u64, u64)) -> String {
     let s = &snapshot.status;
-    let (down, up) = rates;
-    let window = match (s.first, s.head) {
-        (Some(first), Some(head)) => format!("{} pieces", head.index.0.saturating_sub(first.0) + 1),
-        _ => "empty".to_owned(),
-    };
+    let peers = if s.connected == 1 { "peer" } else { "peers" };
     let delay = match s.played.first_at {
         Some(_) => format!(", {:.1} s behind", s.played.delay_us as f64 / 1e6),
         None => String::new(),
     };
-    let why = reason_name(s.reason).map_or(String::new(), |reason| format!(" ({reason})"));
-    format!(
-        "{}{why}: {} peers, down {} up {}, window {window}{delay}",
+    let why = reason_name(s.reason).map_or(String::new(), |reason| format!(", {reason}"));
+    let mut line = format!(
+        "{}: {} {peers}{delay}, down {:.1} up {:.1} Mbit/s, window {} s{why}",
         s.condition.name(),
         s.connected,
-        rate(down),
-        rate(up),
-    )
+        mbit_per_s(down),
+        mbit_per_s(up),
+        s.window_us / 1_000_000,
+    );
+    line.truncate(LINE_LEN_MAX);
+    line
 }
 
-/// A rate in bytes per second as people read it, in bit/s.
-#[must_use]
-pub fn rate(bytes_per_s: u64) -> String {
-    let bits = bytes_per_s as f64 * 8.0;
-    if bits >= 1e6 {
-        format!("{:.1} Mbit/s", bits / 1e6)
-    } else {
-        format!("{:.0} kbit/s", bits / 1e3)
-    }
+/// A rate in bytes per second in the unit that people know lines by.
+fn mbit_per_s(bytes_per_s: u64) -> f64 {
+    bytes_per_s as f64 * 8.0 / 1e6
 }
 
 /// Memory of this process that lies in RAM, in bytes; 0 where the system does not tell.

@@ -9,10 +9,10 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::announce::print_line;
 use super::args::Span;
 use super::cli::block_on;
 use super::exit::{Code, Failure};
+use super::reach::print_line;
 use crate::discovery::tracker_store::{Bounds, Counts, TrackerStore};
 use crate::machine::Rng;
 use crate::net::clock::{secret, seed};
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, default_value = "2m")]
     pub interval: Span,
     /// Counts as JSON on stdout, once a second
-    #[arg(long)]
+    #[arg(long, env = "BTLIVE_JSON")]
     pub json: bool,
 }
 
@@ -99,7 +99,9 @@ async fn control(
     let mut report = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = tokio::signal::ctrl_c() => {
+                return Err(Failure::new(Code::Interrupted, "interrupted"));
+            }
             _ = terminate.recv() => return Ok(()),
             _ = hangup.recv() => {
                 let Some(path) = args.whitelist.as_deref() else { continue };
@@ -136,12 +138,7 @@ fn say_where(args: &Args, server: &TrackerServer) {
 }
 
 fn bind_failure(addr: SocketAddr, error: &std::io::Error) -> Failure {
-    let code = match error.kind() {
-        std::io::ErrorKind::AddrInUse => Code::AddressInUse,
-        std::io::ErrorKind::PermissionDenied => Code::Denied,
-        _ => Code::Network,
-    };
-    Failure::new(code, format_args!("{addr}: {error}"))
+    Failure::new(Code::of_address(error), format_args!("{addr}: {error}"))
 }
 
 /// Reads one info-hash a line; empty lines and what follows a `#` do not count.

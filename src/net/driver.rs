@@ -395,6 +395,7 @@ fn tell(event: &Event) {
         }
         Event::EpochChanged { epoch } => tracing::info!(%epoch, "the stream is in a new epoch"),
         Event::NotLive => tracing::warn!("this is not a live torrent"),
+        Event::Private => tracing::debug!("the torrent is private"),
         Event::MetadataComplete => tracing::debug!("the info dictionary is here"),
         Event::Published { .. } | Event::Ended => {}
     }

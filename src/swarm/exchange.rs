@@ -145,6 +145,9 @@ impl Swarm {
         }
         self.out.push_back(Out::Persist(Record::Metadata(raw.clone())));
         self.event(Event::MetadataComplete);
+        if self.is_private() {
+            self.event(Event::Private);
+        }
         let live: Vec<(Link, Vec<Bytes>)> = self
             .peers
             .values_mut()

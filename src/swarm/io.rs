@@ -164,6 +164,8 @@ pub enum Record {
 pub enum Event {
     /// The `info` dictionary arrived and fits its info-hash.
     MetadataComplete,
+    /// It arrived, and it is private (BEP 27): who has a link only should not be here.
+    Private,
     /// The `info` dictionary arrived, and it is not that of a live torrent.
     NotLive,
     /// A peer's handshake and extension handshake are done and it speaks our extension.

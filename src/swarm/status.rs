@@ -159,6 +159,8 @@ pub struct Status {
     pub head: Option<Seq>,
     /// The lowest piece held.
     pub first: Option<PieceIndex>,
+    /// Microseconds of the stream that are kept.
+    pub window_us: u64,
     /// The present epoch.
     pub epoch: Epoch,
     /// Pieces verified whole.
@@ -228,6 +230,7 @@ impl Swarm {
             reason: self.reason_for(condition),
             head: feed.and_then(|f| f.head()),
             first: self.core.as_ref().and_then(|c| c.store.first()).map(|s| s.index),
+            window_us: self.window_us().unwrap_or(0),
             epoch: self.epoch(),
             pieces_verified: self.totals.pieces_verified,
             pieces_bad: self.totals.pieces_bad,
@@ -252,6 +255,14 @@ impl Swarm {
             known: self.roster.len(),
             stored: self.core.as_ref().map_or(0, |c| c.store.bytes()),
         }
+    }
+
+    /// How much of the stream is kept: from the first piece's birth to the head's publication.
+    fn window_us(&self) -> Option<u64> {
+        let core = self.core.as_ref()?;
+        let first = core.feed.get(core.store.first()?.index)?;
+        let head = core.feed.get(core.feed.head()?.index)?;
+        u64::try_from(head.entry.head.published().minus(first.entry.head.birth)).ok()
     }
 
     /// What the stream is like.
