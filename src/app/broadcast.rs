@@ -89,7 +89,8 @@ fn ingest_failure(error: &IngestError) -> Failure {
         | IngestError::NotFound(_)
         | IngestError::Terminal
         | IngestError::NotLoopable(_)
-        | IngestError::NotTs(_) => Code::Usage,
+        | IngestError::NotTs { .. }
+        | IngestError::Empty(_) => Code::Usage,
         IngestError::Denied(_) => Code::Denied,
         IngestError::AddressInUse(_) => Code::AddressInUse,
         IngestError::Address { .. } => Code::Network,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::udp_ingest;
 use crate::media::clip;
@@ -31,8 +31,8 @@ const SLICE_LEN: usize = 7 * PACKET_LEN;
 const LATE_MAX: Duration = Duration::from_secs(2);
 /// Shorter waits are not worth a wake-up.
 const WAIT_MIN: Duration = Duration::from_millis(2);
-/// Bytes after which an input without packets is worth a warning.
-const CHECK_LEN: u64 = 64 << 10;
+/// An input without packets in so many bytes is none; until then nothing of it is published.
+const CHECK_LEN: usize = 64 << 10;
 
 /// What a source brings.
 #[derive(Debug)]
@@ -89,9 +89,17 @@ pub enum IngestError {
     /// Only what can be read again can be looped.
     #[error("only a file can be looped, not {0}")]
     NotLoopable(String),
-    /// A file without packets has no time stamps to go on from.
-    #[error("{0} cannot be looped: there is no MPEG-TS in it")]
-    NotTs(String),
+    /// The input had its chance to show a packet and did not.
+    #[error("{what} is no MPEG-TS: no packet in {len} bytes; ffmpeg writes it with -f mpegts")]
+    NotTs {
+        /// What was read.
+        what: String,
+        /// Bytes that were looked at.
+        len: u64,
+    },
+    /// The input ended before it began.
+    #[error("{0} ended without a single byte")]
+    Empty(String),
     /// Reading failed half-way.
     #[error("reading {what} failed: {error}")]
     Read {
@@ -210,7 +218,7 @@ pub struct Options {
     pub silence: Duration,
     /// Speed of a file without a clock, bit/s.
     pub rate: u64,
-    /// Whether a stream without MPEG-TS packets is worth a warning.
+    /// Whether what holds no MPEG-TS packets is refused.
     pub expects_ts: bool,
 }
 
@@ -265,42 +273,68 @@ impl Ingest {
 
     /// The next item; `None` after the end or an error. Cancel-safe.
     pub async fn next(&mut self) -> Option<IngestItem> {
-        let item = self.items.recv().await?;
-        if let (Some(check), IngestItem::Bytes(bytes)) = (&mut self.check, &item)
-            && check.is_decided(bytes)
-        {
-            self.check = None;
+        loop {
+            let item = self.items.recv().await?;
+            let Some(check) = &mut self.check else { return Some(item) };
+            if let Some(verdict) = check.judge(item) {
+                // A break leaves the question open.
+                if !matches!(verdict, IngestItem::Break) {
+                    self.check = None;
+                }
+                return Some(verdict);
+            }
         }
-        Some(item)
     }
 }
 
-/// Warns once if the beginning of a stream holds no packets.
+/// Holds the beginning of a stream back until it has shown a packet: what is none would be signed
+/// and sent to everybody, and nobody could play it.
 #[derive(Debug)]
 struct Check {
     framer: Framer,
     what: String,
-    len: u64,
+    held: BytesMut,
 }
 
 impl Check {
     fn new(input: &Input) -> Self {
-        Self { framer: Framer::new(), what: input.to_string(), len: 0 }
+        Self { framer: Framer::new(), what: input.to_string(), held: BytesMut::new() }
     }
 
-    fn is_decided(&mut self, bytes: &Bytes) -> bool {
+    /// What to hand on, if it is known.
+    fn judge(&mut self, item: IngestItem) -> Option<IngestItem> {
         let mut has_packet = false;
-        self.framer.push(bytes, |unit| has_packet |= matches!(unit, Unit::Packet { .. }));
-        self.len += bytes.len() as u64;
-        let is_over = self.len >= CHECK_LEN;
-        if is_over && !has_packet {
-            warn!(
-                "{} does not look like MPEG-TS: no packets in {} bytes; it is carried as it is, \
-                 but viewers cannot join at a key frame",
-                self.what, self.len
-            );
+        let each = |unit: Unit<'_>| has_packet |= matches!(unit, Unit::Packet { .. });
+        let is_over = match item {
+            IngestItem::Bytes(bytes) => {
+                self.framer.push(&bytes, each);
+                self.held.extend_from_slice(&bytes);
+                self.held.len() >= CHECK_LEN
+            }
+            IngestItem::End => {
+                self.framer.finish(each);
+                true
+            }
+            IngestItem::Break => {
+                self.framer = Framer::new();
+                self.held.clear();
+                return Some(IngestItem::Break);
+            }
+            IngestItem::Error(error) => return Some(IngestItem::Error(error)),
+        };
+        match (has_packet, is_over) {
+            (true, _) => Some(IngestItem::Bytes(self.held.split().freeze())),
+            (false, true) => Some(IngestItem::Error(self.fault())),
+            (false, false) => None,
         }
-        has_packet || is_over
+    }
+
+    fn fault(&self) -> IngestError {
+        let what = self.what.clone();
+        match self.held.len() {
+            0 => IngestError::Empty(what),
+            len => IngestError::NotTs { what, len: len as u64 },
+        }
     }
 }
 
@@ -409,7 +443,7 @@ impl Out {
         let mut buffer = vec![0; READ_LEN];
         loop {
             let mut framer = Framer::new();
-            let mut len = 0;
+            let (mut len, mut read) = (0, 0);
             loop {
                 let count = read_some(&mut clip, &mut buffer).map_err(failed)?;
                 let mut packets = BytesMut::with_capacity(count + PACKET_LEN);
@@ -419,13 +453,15 @@ impl Out {
                     Some(bytes) => framer.push(bytes, each),
                 }
                 len += packets.len();
+                read += count as u64;
                 self.bytes(packets.freeze())?;
-                if count == 0 {
+                // A file without packets need not be read to its end.
+                if count == 0 || (len == 0 && read >= CHECK_LEN as u64) {
                     break;
                 }
             }
             if len == 0 {
-                return Err(Stop::Failed(IngestError::NotTs(what.into())));
+                return Err(Stop::Failed(IngestError::NotTs { what: what.into(), len: read }));
             }
             relabel.rewind();
             clip.rewind().map_err(failed)?;
@@ -602,7 +638,31 @@ mod tests {
         assert!(matches!(error, IngestError::NotLoopable(_)), "{error}");
         let file = tempfile::NamedTempFile::new().expect("file");
         let items = items(Input::File(file.path().into()), options()).await;
-        assert!(matches!(items.as_slice(), [IngestItem::Error(IngestError::NotTs(_))]));
+        assert!(matches!(items.as_slice(), [IngestItem::Error(IngestError::NotTs { .. })]));
+    }
+
+    #[tokio::test]
+    async fn nothing_of_an_input_without_packets_is_handed_on() {
+        for len in [0, 1, 5000, 3 * CHECK_LEN] {
+            let mut file = tempfile::NamedTempFile::new().expect("file");
+            file.write_all(&vec![b'x'; len]).expect("writes");
+            let items = items(Input::File(file.path().into()), Options::default()).await;
+            let [IngestItem::Error(error)] = items.get(..1).unwrap_or_default() else {
+                panic!("{len}: {items:?}");
+            };
+            let empty = matches!(error, IngestError::Empty(_));
+            assert_eq!(empty, len == 0, "{error}");
+            assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_single_packet_and_what_is_before_it_are_handed_on() {
+        let mut file = tempfile::NamedTempFile::new().expect("file");
+        let stream = [b"junk", clip::DEMO.get(..PACKET_LEN).expect("a packet")].concat();
+        file.write_all(&stream).expect("writes");
+        let items = items(Input::File(file.path().into()), Options::default()).await;
+        assert_eq!(bytes(&items), stream);
     }
 
     #[tokio::test]
@@ -641,7 +701,7 @@ mod tests {
         let path = dir.path().join("pipe");
         let status = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
         assert!(status.success());
-        let options = Options { on_eof: OnEof::Wait, ..Options::default() };
+        let options = Options { on_eof: OnEof::Wait, expects_ts: false, ..Options::default() };
         let mut ingest = Ingest::open(Input::File(path.clone()), options).await.expect("opens");
         for text in ["one", "two"] {
             let path = path.clone();

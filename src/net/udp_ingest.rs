@@ -177,7 +177,7 @@ mod tests {
 
     async fn opened(url: &str) -> Result<Ingest, IngestError> {
         let silence = Duration::from_millis(300);
-        let options = Options { silence, ..Options::default() };
+        let options = Options { silence, expects_ts: false, ..Options::default() };
         Ingest::open(url.parse::<Input>()?, options).await
     }
 
