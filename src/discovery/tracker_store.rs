@@ -282,8 +282,9 @@ impl TrackerStore {
     pub fn expire(&mut self, now: Time) {
         let patience = Duration::from_secs(u64::from(self.interval_s.max(INTERVAL_MIN_S)) * 2);
         for entry in self.swarms.values_mut() {
-            entry.v4.retain(|_, known| now.since(known.seen) <= patience);
-            entry.v6.retain(|_, known| now.since(known.seen) <= patience);
+            for peers in [&mut entry.v4, &mut entry.v6] {
+                peers.retain(|_, known| now.since(known.seen) <= patience);
+            }
         }
         self.swarms.retain(|_, entry| entry.len() > 0);
         self.peers = self.swarms.values().map(Entry::len).sum();
