@@ -1,7 +1,8 @@
 //! `btlive create`: makes a live torrent and, if there is none, its key file.
 #![allow(clippy::disallowed_methods)]
 
-use std::io::Write;
+mod advice;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -18,7 +19,6 @@ use crate::wire::magnet::Magnet;
 use crate::wire::metainfo::{
     Info, LiveTorrent, MEDIA_MPEG_TS, Metainfo, is_live_name, is_media_type,
 };
-use crate::wire::text::one_line;
 use crate::wire::tracker::url::TrackerUrl;
 
 /// Well-known trackers that anybody may use, asked only where `--public-trackers` put them into a
@@ -101,7 +101,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Print one line of JSON instead of text.
-    #[arg(long)]
+    #[arg(long, env = "BTLIVE_JSON")]
     pub json: bool,
 }
 
@@ -185,7 +185,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     file::replace(&torrent_path, &torrent.encode())?;
     if args.private {
-        say_what_private_means(&torrent);
+        advice::say_what_private_means(&torrent);
     }
     let made = Made {
         info_hash: info.info_hash.to_string(),
@@ -199,7 +199,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             serde_json::to_writer(&mut *out, &made)?;
             writeln!(out)
         } else {
-            explain(out, &made, &torrent, key_is_new)
+            advice::explain(out, &made, &torrent, key_is_new)
         }
     })
 }
@@ -332,16 +332,6 @@ fn magnet(torrent: &LiveTorrent, info_hash: InfoHash) -> Result<String, Failure>
     Ok(link)
 }
 
-fn say_what_private_means(torrent: &LiveTorrent) {
-    eprintln!(
-        "btlive: private: viewers need the .torrent file (a magnet link will not do), and --peer, \
-         relays by address and channels are off; only its trackers introduce peers"
-    );
-    if torrent.tiers.is_empty() {
-        eprintln!("btlive: private and without a tracker: nobody will ever find this stream");
-    }
-}
-
 /// `NAME.torrent` in the current folder, fit for any file system and shell.
 fn default_path(name: &str) -> PathBuf {
     let fits = |c: char| c.is_alphanumeric() || "-_.,+=@() ".contains(c);
@@ -357,51 +347,6 @@ fn default_path(name: &str) -> PathBuf {
         stem.push(c);
     }
     PathBuf::from(stem + ".torrent")
-}
-
-/// `word` as a POSIX shell reads it back.
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,+=@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// Tells what was made and what to do next.
-fn explain(
-    out: &mut dyn Write,
-    made: &Made<'_>,
-    torrent: &LiveTorrent,
-    key_is_new: bool,
-) -> std::io::Result<()> {
-    let ms = full_piece_ms(torrent.piece_length, torrent.bitrate.unwrap_or(BITRATE_ASSUMED));
-    let kib = torrent.piece_length / 1024;
-    let note = if key_is_new { "new: keep it secret, keep a copy" } else { "as it was" };
-    writeln!(out, "live torrent  {}", made.torrent.display())?;
-    writeln!(out, "key file      {} ({note})", made.key.display())?;
-    writeln!(out, "name          {}", one_line(&torrent.name, 255))?;
-    writeln!(out, "info-hash     {}", made.info_hash)?;
-    writeln!(out, "public key    {}", made.public_key)?;
-    writeln!(out, "pieces        {kib} KiB, full after {ms} ms")?;
-    writeln!(out, "window        {} s", torrent.window_s)?;
-    for url in torrent.tiers.iter().flatten() {
-        writeln!(out, "tracker       {}", one_line(url, 200))?;
-    }
-    if let Some(magnet) = &made.magnet {
-        writeln!(out, "magnet        {magnet}")?;
-    }
-    let (file, key) = (made.torrent.to_string_lossy(), made.key.to_string_lossy());
-    let play = made.magnet.as_deref().unwrap_or(&file);
-    writeln!(out)?;
-    writeln!(out, "Publish:  ffmpeg -re -i INPUT -c copy -f mpegts - \\")?;
-    writeln!(
-        out,
-        "            | btlive broadcast {} --key {}",
-        shell_word(&file),
-        shell_word(&key)
-    )?;
-    writeln!(out, "Watch:    btlive play {} --player mpv", shell_word(play))
 }
 
 #[cfg(test)]
