@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -187,6 +187,93 @@ fn wrong_inputs_have_their_codes_and_one_line() {
 }
 
 #[test]
+fn input_that_is_no_mpeg_ts_is_refused_and_not_published() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let table =
+        [(0, "ended without a single byte"), (6, "no packet in 6 bytes"), (200_000, "no packet")];
+    for (len, words) in table {
+        let path = dir.path().join("input");
+        std::fs::write(&path, vec![b'x'; len]).expect("an input");
+        for looped in [false, true] {
+            let mut start = member(dir.path(), "broadcaster", "broadcast").arg("--quiet");
+            if looped {
+                start = start.arg("--loop");
+            }
+            let args = ["--key", &live.key, "--input", path.to_str().expect("UTF-8")];
+            let mut process = start.args(args).arg(&live.torrent).spawn();
+            assert_eq!(process.wait(LIMIT).code(), Some(2), "{}", process.last_words());
+            let told = process.stderr();
+            assert_eq!(told.lines().count(), 1, "{told}");
+            assert!(told.contains(words) || (looped && len == 0), "{told}");
+        }
+    }
+}
+
+#[test]
+fn an_input_that_fails_half_way_ends_with_code_8() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    // It can be opened; reading where nothing is mapped fails.
+    let args = ["--quiet", "--key", &live.key, "--input", "/proc/self/mem", &live.torrent];
+    let mut process = member(dir.path(), "broadcaster", "broadcast").args(args).spawn();
+    assert_eq!(process.wait(LIMIT).code(), Some(8), "{}", process.last_words());
+}
+
+#[test]
+fn variables_stand_for_flags_in_the_words_that_people_use() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let ask = |value: &str| {
+        let mut process = btlive::start(None, "announce", dir.path())
+            .args(["announce", "http://127.0.0.1:1/announce", "--info-hash", &"ab".repeat(20)])
+            .env("BTLIVE_ALLOW_LOCAL", value)
+            .spawn();
+        process.wait(LIMIT).code()
+    };
+    // With permission nobody answers, without it nobody is asked.
+    for (value, code) in [("1", 4), ("yes", 4), ("true", 4), ("0", 2), ("no", 2), ("maybe", 2)] {
+        assert_eq!(ask(value), Some(code), "{value}");
+    }
+    let mut play = btlive::start(None, "viewer", dir.path())
+        .args(["play", "--quiet", "--output", "/dev/null", &live.torrent])
+        .env("BTLIVE_WAIT", "1s")
+        .env("BTLIVE_PEER", "127.0.0.1:1,nonsense")
+        .env("BTLIVE_STATE_DIR", dir.path())
+        .spawn();
+    assert_eq!(play.wait(LIMIT).code(), Some(2), "{}", play.last_words());
+    assert!(play.stderr().contains("nonsense"), "{}", play.stderr());
+}
+
+#[test]
+fn a_link_to_a_private_stream_is_refused() {
+    let dir = temp_dir();
+    let torrent = dir.path().join("p.torrent").to_string_lossy().into_owned();
+    let made = btlive::run(["create", "--json", "--private", "--name", "p", "--out", &torrent]);
+    let made = made.json().pop().expect("a document");
+    assert_eq!(made["magnet"], Value::Null);
+    let words = refused(2, &["play", "--peer", "127.0.0.1:7000", &torrent]);
+    assert!(words.contains("private"), "{words}");
+    let key = made["key"].as_str().expect("a key file");
+    let mut source = member(dir.path(), "broadcaster", "broadcast")
+        .args(["--key", key, &torrent])
+        .with_stdin()
+        .spawn();
+    drop(stream::feed(FakeTs::frames(1_000_000, 60), source.take_stdin()));
+    let line = source.wait_for_line("listening for peers on ", LIMIT);
+    let address = line.rsplit(' ').next().expect("an address");
+    let hash = made["info_hash"].as_str().expect("an info-hash");
+    let link = format!("magnet:?xt=urn:btih:{hash}&x.pe={address}");
+    // The second start has the metadata of the first one in its state.
+    for _ in 0..2 {
+        let mut play =
+            member(dir.path(), "viewer", "play").args(["--output", "/dev/null", &link]).spawn();
+        assert_eq!(play.wait(LIMIT).code(), Some(2), "{}", play.last_words());
+        assert!(play.stderr().contains("the stream is private"), "{}", play.stderr());
+    }
+}
+
+#[test]
 fn a_dead_channel_ends_within_the_wait() {
     let dir = temp_dir();
     let live = btlive::create(dir.path(), &[]);
@@ -237,6 +324,115 @@ fn hanging_tracker() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/announce", listener.local_addr().expect("an address"));
     (listener, url)
+}
+
+/// A tracker that gives every announce the same peers.
+fn tracker_that_lists(peers: &[SocketAddrV4]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/announce", listener.local_addr().expect("an address"));
+    let entry =
+        |peer: &SocketAddrV4| [&peer.ip().octets()[..], &peer.port().to_be_bytes()].concat();
+    let list: Vec<u8> = peers.iter().flat_map(entry).collect();
+    let head = format!("d8:intervali60e5:peers{}:", list.len());
+    let body = [head.as_bytes(), &list, b"e"].concat();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    url
+}
+
+/// Listens at `listener` for `time`, holding what comes; gives how many came.
+fn dials(listener: TcpListener, time: Duration) -> std::thread::JoinHandle<usize> {
+    listener.set_nonblocking(true).expect("a listener");
+    std::thread::spawn(move || {
+        let (begin, mut held) = (Instant::now(), Vec::new());
+        while begin.elapsed() < time {
+            match listener.accept() {
+                Ok(stream) => held.push(stream),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        held.len()
+    })
+}
+
+#[test]
+fn of_a_trackers_list_only_peers_are_dialled_and_each_once() {
+    let local = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    let peer = TcpListener::bind(local(0)).expect("a port");
+    let mail = (900..1024).find_map(|port| TcpListener::bind(local(port)).ok());
+    let mail = mail.expect("a privileged port, which needs root");
+    let port_of = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+    let own = support::free_port();
+    let mut peers = vec![local(port_of(&peer)); 500];
+    let metadata = SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 254), 8080);
+    let group = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 8080);
+    peers.extend([local(port_of(&mail)), local(0), local(own), metadata, group]);
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[tracker_that_lists(&peers)]);
+    let (peer, mail) = (dials(peer, Duration::from_secs(6)), dials(mail, Duration::from_secs(6)));
+    let path = dir.path().join("report.json");
+    let mut seed = btlive::start(None, "relay", dir.path())
+        .args(["seed", "--allow-local", "--until", "5s", "--listen", &local(own).to_string()])
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .arg("--report")
+        .arg(&path)
+        .arg(&live.torrent)
+        .spawn();
+    assert_eq!(seed.wait(LIMIT).code(), Some(0), "{}", seed.last_words());
+    assert_eq!(peer.join().expect("a count"), 1, "one endpoint is one dial");
+    assert_eq!(mail.join().expect("a count"), 0, "no peer is at a privileged port");
+    assert_eq!(number(&report(&path), "peers.known"), 1.0, "the others are not even kept");
+}
+
+/// An HTTP server that sends everybody to the address in the path (`/HOST:PORT/x`).
+const REDIRECTOR: &str = "
+import http.server
+class Redirect(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header('Location', 'http:/' + self.path.split('?')[0])
+        self.end_headers()
+http.server.HTTPServer(('9.9.9.9', 8080), Redirect).serve_forever()
+";
+
+#[test]
+fn a_tracker_of_the_internet_cannot_send_us_into_the_own_network() {
+    let namespace = Namespace::new();
+    output_of(namespace.command("ip").args(["addr", "add", "9.9.9.9/32", "dev", "lo"]));
+    let dir = temp_dir();
+    let server = Start::within(Some(&namespace), "redirector", "/usr/bin/python3", dir.path())
+        .args(["-c", REDIRECTOR])
+        .spawn();
+    let ask = |target: &str| {
+        let url = format!("http://9.9.9.9:8080/{target}/announce");
+        let mut asked = btlive::start(Some(&namespace), "announce", dir.path())
+            .args(["announce", &url, "--info-hash", &"ab".repeat(20)])
+            .spawn();
+        (asked.wait(LIMIT).code(), asked.stderr())
+    };
+    support::wait_for("the server", LIMIT, || ask("127.0.0.1:1").1.contains("local").then_some(()));
+    for (target, words) in [
+        ("127.0.0.1:8080", "127.0.0.1:8080 is a local address"),
+        ("localhost:8080", "127.0.0.1:80 is a local address"),
+        ("10.1.2.3:80", "is a local address"),
+        ("192.168.1.1", "is a local address"),
+        ("169.254.169.254", "link-local or a cloud's metadata"),
+        ("100.100.100.200", "link-local or a cloud's metadata"),
+        ("2852039166", "169.254.169.254:80 is link-local"),
+    ] {
+        let (code, told) = ask(target);
+        // Who may permit it is told so; the rest is the tracker's fault.
+        let expected = if words.ends_with("local address") { 2 } else { 4 };
+        assert_eq!(code, Some(expected), "{target}: {told} {}", server.last_words());
+        assert!(told.contains(words), "{target}: {told}");
+    }
+    server.signal("KILL");
 }
 
 #[test]
@@ -293,6 +489,93 @@ fn a_reader_that_has_seen_enough_is_a_normal_end() {
     let report = report(&path);
     assert!(number(&report, "pieces.played") > 0.0, "{report}");
     assert!(number(&report, "startup_ms") > 0.0, "{report}");
+}
+
+#[test]
+fn a_full_disk_a_missing_player_and_a_stall_have_their_codes() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let (broadcaster, address) = broadcaster(dir.path(), &live);
+    let play = |name: &str, more: &[&str]| {
+        let start = member(dir.path(), name, "play").args(["--peer", &address]).args(more);
+        start.arg(&live.torrent).spawn()
+    };
+    let mut stalled = play("stalled", &["--output", "/dev/null", "--max-stall", "2s"]);
+    let mut full = play("full", &["--output", "/dev/full"]);
+    assert_eq!(full.wait(LIMIT).code(), Some(5), "{}", full.last_words());
+    for player in ["no-such-player", "false"] {
+        let mut failed = play("player", &["--player", player]);
+        assert_eq!(failed.wait(LIMIT).code(), Some(9), "{}", failed.last_words());
+        assert!(failed.stderr().contains(player), "{}", failed.stderr());
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    broadcaster.signal("KILL");
+    assert_eq!(stalled.wait(LIMIT).code(), Some(11), "{}", stalled.last_words());
+}
+
+/// A command on a terminal of its own, which is recorded.
+fn on_terminal(dir: &Path, name: &str, command: &str) -> Process {
+    let dir_of = |what: &str| dir.join(format!("{name}.{what}"));
+    Start::new(name, "/usr/bin/script", dir)
+        .args(["--quiet", "--flush", "--return", "--command", command])
+        .arg(dir_of("typescript"))
+        .env("BTLIVE_STATE_DIR", dir_of("state"))
+        .env("BTLIVE_LISTEN", "127.0.0.1:0")
+        .env("BTLIVE_ALLOW_LOCAL", "1")
+        .with_stdin()
+        .spawn()
+}
+
+#[test]
+fn on_a_terminal_one_line_tells_how_it_goes_and_elsewhere_none() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let (_broadcaster, address) = broadcaster(dir.path(), &live);
+    let play = |more: &str| {
+        let (program, torrent) = (btlive::PATH, &live.torrent);
+        format!("{program} play {torrent} --peer {address} --output /dev/null {more}")
+    };
+    let mut shown = on_terminal(dir.path(), "shown", &play(""));
+    let mut quiet = on_terminal(dir.path(), "quiet", &play("--quiet"));
+    let mut piped = on_terminal(dir.path(), "piped", &play("2>&1 | cat"));
+    std::thread::sleep(Duration::from_secs(6));
+    let record = |process: &mut Process, name: &str| {
+        // As the key does: the terminal signals the command.
+        process.take_stdin().write_all(b"\x03").expect("a key");
+        process.wait(LIMIT);
+        std::fs::read_to_string(dir.path().join(format!("{name}.typescript"))).expect("a record")
+    };
+    let text = record(&mut shown, "shown");
+    let line = text.split("\r\x1b[K").find(|line| line.starts_with("live: 1 peer, "));
+    let line = line.unwrap_or_else(|| panic!("no status line: {text:?}"));
+    for part in [" s behind, ", "down ", " up ", " Mbit/s, ", "window "] {
+        assert!(line.contains(part), "no {part:?} in {line:?}");
+    }
+    assert!(text.contains("btlive: interrupted"), "{text:?}");
+    for (process, name) in [(&mut quiet, "quiet"), (&mut piped, "piped")] {
+        let text = record(process, name);
+        assert!(!text.contains(" behind") && !text.contains("\x1b["), "{name}: {text:?}");
+    }
+}
+
+#[test]
+fn a_hundred_read_one_url() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let (_broadcaster, address) = broadcaster(dir.path(), &live);
+    let mut play = member(dir.path(), "viewer", "play")
+        .args(["--http", "127.0.0.1:0", "--peer", &address, &live.torrent])
+        .spawn();
+    let line = play.wait_for_line("playing at ", LIMIT);
+    let url = line.rsplit(' ').next().expect("a URL").to_owned();
+    let read = |_| {
+        let url = url.clone();
+        std::thread::spawn(move || http(&url, "GET", 300_000).len())
+    };
+    let readers: Vec<_> = (0..100).map(read).collect();
+    for reader in readers {
+        assert!(reader.join().expect("a reader") >= 300_000, "{}", play.last_words());
+    }
 }
 
 #[test]

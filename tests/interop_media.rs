@@ -8,13 +8,17 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::btlive::{self, LOCAL, Live};
-use support::process::Process;
+use support::namespace::{Lan, Namespace};
+use support::process::{Process, Start};
 use support::stream::{self, contiguous_part};
 use support::tracker::{Kind, Tracker};
 use support::{debian_tool, swarm_slot, temp_dir};
 
 /// How long everybody may take to finish after the stream's end.
 const END_LIMIT: Duration = Duration::from_secs(40);
+
+/// Where ffmpeg puts the picture unless told otherwise.
+const FFMPEG_VIDEO_PID: u16 = 0x100;
 
 fn broadcast(dir: &Path, live: &Live, input: &str) -> Process {
     let start = btlive::start(None, "broadcaster", dir).arg("broadcast").args(LOCAL);
@@ -32,8 +36,14 @@ fn play(dir: &Path, live: &Live, output: &[&str]) -> Process {
 /// Fails unless ffmpeg decodes all of the file without a single error.
 #[track_caller]
 fn assert_decodes(path: &Path) {
+    assert_decodes_up_to(path, "1:00:00");
+}
+
+/// The same for the beginning of the file.
+#[track_caller]
+fn assert_decodes_up_to(path: &Path, end: &str) {
     let mut ffmpeg = Command::new(debian_tool("ffmpeg"));
-    ffmpeg.args(["-hide_banner", "-loglevel", "error", "-xerror", "-nostdin", "-i"]);
+    ffmpeg.args(["-hide_banner", "-loglevel", "error", "-xerror", "-nostdin", "-t", end, "-i"]);
     let output = ffmpeg.arg(path).args(["-f", "null", "-"]).output().expect("ffmpeg starts");
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && words.is_empty(), "{}: {words}", output.status);
@@ -78,8 +88,8 @@ fn datagrams_of_any_length_are_put_together() {
     // Silence is no end: the broadcaster is told to stop.
     std::thread::sleep(Duration::from_secs(3));
     broadcaster.signal("INT");
-    viewer.wait(END_LIMIT);
-    broadcaster.wait(END_LIMIT);
+    assert_eq!(viewer.wait(END_LIMIT).code(), Some(0), "{}", viewer.last_words());
+    assert_eq!(broadcaster.wait(END_LIMIT).code(), Some(130), "{}", broadcaster.last_words());
     let seen = std::fs::read(&output).expect("what the viewer wrote");
     contiguous_part(&sent, &seen).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(seen.len() * 2 > sent.len(), "most of it: {} of {}", seen.len(), sent.len());
@@ -99,8 +109,165 @@ impl std::io::Write for Datagrams {
     }
 }
 
+/// What ffprobe says of the pictures in a file: when each is to be decoded, in seconds.
+fn decode_times(path: &Path) -> Vec<f64> {
+    let mut ffprobe = Command::new(debian_tool("ffprobe"));
+    ffprobe.args(["-loglevel", "error", "-select_streams", "v", "-show_entries"]);
+    let output = ffprobe.args(["packet=dts_time", "-of", "csv=p=0"]).arg(path).output();
+    let text = String::from_utf8(output.expect("ffprobe starts").stdout).expect("numbers");
+    let number = |line: &str| line.trim_end_matches(',').parse().expect("a number");
+    text.lines().filter(|line| !line.is_empty()).map(number).collect()
+}
+
 #[test]
-fn mpv_plays_the_http_url_and_the_first_byte_comes_within_a_second() {
+fn a_looped_file_plays_at_its_own_speed_and_its_time_goes_on() {
+    let _slot = swarm_slot();
+    let dir = temp_dir();
+    let tracker = Tracker::start(Kind::BittorrentTracker);
+    let live = btlive::create(dir.path(), &tracker.urls());
+    // Three seconds, which come round three times while it is watched.
+    let clip = dir.path().join("clip.ts");
+    let mut ffmpeg = stream::ffmpeg(3, dir.path());
+    let made = stream::tee(ffmpeg.take_stdout(), Vec::new()).join().expect("no panic");
+    std::fs::write(&clip, made).expect("a clip");
+    let start = btlive::start(None, "broadcaster", dir.path()).arg("broadcast").args(LOCAL);
+    let start = start.arg("--state-dir").arg(dir.path().join("broadcaster.state"));
+    let mut broadcaster = start
+        .args(["--key", &live.key, "--loop", "--input", &clip.to_string_lossy(), &live.torrent])
+        .spawn();
+    let output = dir.path().join("seen.ts");
+    let mut viewer = play(dir.path(), &live, &["--output", &output.to_string_lossy()]);
+    let size = || std::fs::metadata(&output).map_or(0, |m| m.len());
+    support::wait_for("first bytes", END_LIMIT, || (size() > 0).then_some(()));
+    std::thread::sleep(Duration::from_secs(9));
+    broadcaster.signal("INT");
+    assert_eq!(viewer.wait(END_LIMIT).code(), Some(0), "{}", viewer.last_words());
+    broadcaster.wait(END_LIMIT);
+    let times = decode_times(&output);
+    let steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let even = steps.iter().all(|step| (0.02..0.2).contains(step));
+    assert!(even, "the time of the pictures jumps: {steps:?}");
+    let seconds = times.last().expect("pictures") - times[0];
+    assert!((8.0..14.0).contains(&seconds), "{seconds} s were played in about 10");
+    // Ctrl-C came in the middle of a picture.
+    assert_decodes_up_to(&output, "8");
+}
+
+/// The commands of a part of the README, block by block.
+fn readme_blocks(begin: &str, end: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(support::root().join("README.md")).expect("the README");
+    let part = text.split_once(begin).expect("its beginning").1;
+    let part = part.split_once(end).expect("its end").0;
+    part.split("```\n").skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// A machine on which somebody follows the README: a home of its own, `btlive` and mpv on the
+/// path, no screen and no sound.
+struct Reader<'a> {
+    namespace: &'a Namespace,
+    home: &'a Path,
+}
+
+impl Reader<'_> {
+    fn settle(&self) {
+        let config = self.home.join(".config/mpv");
+        std::fs::create_dir_all(&config).expect("a folder");
+        std::fs::write(config.join("mpv.conf"), "vo=null\nao=null\n").expect("a configuration");
+    }
+
+    /// Types `line` into a terminal of its own.
+    fn types(&self, name: &str, line: &str) -> Process {
+        let bin = Path::new(btlive::PATH).parent().expect("a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        Start::within(Some(self.namespace), name, "/bin/bash", self.home)
+            .args(["-o", "pipefail", "-c", line.trim()])
+            .current_dir(self.home)
+            .env("HOME", self.home)
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .spawn()
+    }
+
+    fn has_film(&self) {
+        let mut ffmpeg = stream::ffmpeg(20, self.home);
+        let clip = stream::tee(ffmpeg.take_stdout(), Vec::new()).join().expect("no panic");
+        std::fs::write(self.home.join("clip.ts"), clip).expect("a clip");
+        let mut ffmpeg = Command::new(debian_tool("ffmpeg"));
+        ffmpeg.args(["-loglevel", "error", "-i", "clip.ts", "-c", "copy", "film.mp4"]);
+        assert!(ffmpeg.current_dir(self.home).status().expect("ffmpeg starts").success());
+    }
+}
+
+#[test]
+fn the_readmes_five_minutes_work_as_they_are_written() {
+    let _slot = swarm_slot();
+    let blocks = readme_blocks("## Your own stream in five minutes", "**Two machines of a LAN.**");
+    let [tracker, create, broadcast, play, seed] = blocks.as_slice() else {
+        panic!("the README tells another story: {blocks:?}");
+    };
+    let (namespace, dir) = (Namespace::new(), temp_dir());
+    let reader = Reader { namespace: &namespace, home: dir.path() };
+    reader.settle();
+    reader.has_film();
+    let mut tracker = reader.types("tracker", tracker);
+    tracker.wait_for_line("tracker: http://127.0.0.1:6969", END_LIMIT);
+    let mut create = reader.types("create", create);
+    assert_eq!(create.wait(END_LIMIT).code(), Some(0), "{}", create.last_words());
+    let mut broadcaster = reader.types("broadcast", broadcast);
+    broadcaster.wait_for_line("broadcasting mine", END_LIMIT);
+    let mut player = reader.types("play", play);
+    player.wait_for_line("VO: [null]", END_LIMIT);
+    let mut relay = reader.types("seed", seed);
+    relay.wait_for_line("relaying mine", END_LIMIT);
+    // What `create` printed works as well.
+    let printed = create.stdout();
+    let watch = printed.lines().find_map(|line| line.strip_prefix("Watch:")).expect("a command");
+    let mut second = reader.types("watch", watch);
+    second.wait_for_line("VO: [null]", END_LIMIT);
+    // The film ends, and with it the stream.
+    for process in [&mut broadcaster, &mut player, &mut second] {
+        assert_eq!(process.wait(END_LIMIT).code(), Some(0), "{}", process.last_words());
+    }
+    relay.signal("INT");
+    assert_eq!(relay.wait(END_LIMIT).code(), Some(130), "{}", relay.last_words());
+    let publish = printed.split_once("Publish:").expect("a command").1;
+    let publish = publish.split_once("Watch:").expect("a command").0.replace("INPUT", "film.mp4");
+    let mut again = reader.types("publish", &publish);
+    again.wait_for_line("broadcasting mine", END_LIMIT);
+    let mut third = reader.types("third", watch);
+    third.wait_for_line("VO: [null]", END_LIMIT);
+}
+
+#[test]
+fn the_readmes_two_machines_work_as_they_are_written() {
+    let _slot = swarm_slot();
+    let blocks = readme_blocks("**Two machines of a LAN.**", "**On the internet.**");
+    let here = |text: &str| text.replace("192.168.1.5", &Lan::address(1).to_string());
+    let blocks: Vec<String> = blocks.iter().map(|block| here(block)).collect();
+    let [first, other] = blocks.as_slice() else { panic!("another story: {blocks:?}") };
+    let [tracker, create, broadcast] = first.lines().collect::<Vec<_>>()[..] else {
+        panic!("another story: {first}");
+    };
+    let (lan, homes) = (Lan::new(2), [temp_dir(), temp_dir()]);
+    let [studio, sofa] = [0, 1].map(|n| Reader { namespace: &lan.hosts[n], home: homes[n].path() });
+    studio.settle();
+    studio.has_film();
+    sofa.settle();
+    let mut tracker = studio.types("tracker", tracker);
+    tracker.wait_for_line("tracker: http://0.0.0.0:6969", END_LIMIT);
+    let mut create = studio.types("create", create);
+    assert_eq!(create.wait(END_LIMIT).code(), Some(0), "{}", create.last_words());
+    let mut broadcaster = studio.types("broadcast", broadcast);
+    broadcaster.wait_for_line("broadcasting lan", END_LIMIT);
+    std::fs::copy(studio.home.join("lan.torrent"), sofa.home.join("lan.torrent")).expect("taken");
+    let mut player = sofa.types("play", other);
+    player.wait_for_line("VO: [null]", END_LIMIT);
+    for process in [&mut broadcaster, &mut player] {
+        assert_eq!(process.wait(END_LIMIT).code(), Some(0), "{}", process.last_words());
+    }
+}
+
+#[test]
+fn mpv_plays_the_http_url_and_the_first_picture_comes_within_a_second() {
     let _slot = swarm_slot();
     let dir = temp_dir();
     let tracker = Tracker::start(Kind::BittorrentTracker);
@@ -118,16 +285,25 @@ fn mpv_plays_the_http_url_and_the_first_byte_comes_within_a_second() {
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--max-time", "5", "--noproxy", "*", "--range", "0-", url]);
     let mut curl = curl.stdout(Stdio::piped()).spawn().expect("curl starts");
-    let mut first = [0; 188];
     let body = curl.stdout.as_mut().expect("its standard output");
-    std::io::Read::read_exact(body, &mut first).expect("a first packet");
+    let mut packet = [0; stream::PACKET_LEN];
+    let mut pids = Vec::new();
+    // A picture is whole when the next one begins.
+    let mut pictures_begun = 0;
+    while pictures_begun < 2 {
+        std::io::Read::read_exact(body, &mut packet).expect("a packet");
+        assert_eq!(packet[0], 0x47);
+        let pid = u16::from_be_bytes([packet[1] & 0x1f, packet[2]]);
+        pictures_begun += usize::from(pid == FFMPEG_VIDEO_PID && packet[1] & 0x40 != 0);
+        pids.push(pid);
+    }
     let waited = start.elapsed();
     curl.kill().expect("curl ends");
     curl.wait().expect("curl has ended");
-    assert!(waited < Duration::from_secs(1), "the first packet took {waited:?}");
-    assert_eq!((first[0], first[1] & 0x1f, first[2]), (0x47, 0, 0), "it is the PAT");
+    assert!(waited < Duration::from_secs(1), "the first picture took {waited:?}");
+    assert_eq!(pids[0], 0, "it begins with the PAT");
 
-    let mut mpv = support::process::Start::new("mpv", debian_tool("mpv"), dir.path())
+    let mut mpv = Start::new("mpv", debian_tool("mpv"), dir.path())
         .args(["--no-config", "--vo=null", "--ao=null", "--msg-level=all=v", url])
         .spawn();
     mpv.wait_for_line("first video frame after restart shown", END_LIMIT);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::btlive::{self, LOCAL, Live, number};
 use super::namespace::Namespace;
@@ -33,6 +33,8 @@ pub(crate) struct Swarm<'a> {
     plan: Plan<'a>,
     broadcaster: Process,
     viewers: Vec<Process>,
+    began: Instant,
+    joined: Vec<Duration>,
     feeder: JoinHandle<()>,
     dir: tempfile::TempDir,
 }
@@ -56,7 +58,8 @@ impl<'a> Swarm<'a> {
             .spawn();
         let frames = FakeTs::frames(plan.rate, plan.seconds);
         let feeder = stream::feed(frames, broadcaster.take_stdin());
-        Self { live, plan, broadcaster, viewers: Vec::new(), feeder, dir }
+        let (began, viewers, joined) = (Instant::now(), Vec::new(), Vec::new());
+        Self { live, plan, broadcaster, viewers, began, joined, feeder, dir }
     }
 
     /// Lets a viewer join that is given `source`: the torrent's path or a magnet link.
@@ -73,6 +76,7 @@ impl<'a> Swarm<'a> {
             .arg(source)
             .spawn();
         self.viewers.push(viewer);
+        self.joined.push(self.began.elapsed());
     }
 
     /// Lets viewers join by the torrent and by the magnet link, in turn.
@@ -114,6 +118,7 @@ impl<'a> Swarm<'a> {
         Finished {
             viewers: viewed.collect(),
             broadcaster: btlive::report(&report_path(dir, "broadcaster")),
+            joined: self.joined.clone(),
             rate: self.plan.rate,
             seconds: self.plan.seconds,
         }
@@ -150,6 +155,7 @@ pub(crate) struct Finished {
     pub(crate) viewers: Vec<Viewed>,
     /// The broadcaster's last status document.
     pub(crate) broadcaster: serde_json::Value,
+    joined: Vec<Duration>,
     rate: u64,
     seconds: u32,
 }
@@ -163,6 +169,17 @@ pub(crate) struct Viewed {
 }
 
 impl Finished {
+    /// Fails unless each viewer began near what was live when it joined: a few seconds for the
+    /// delay and the distance of key frames before it, and for getting there behind it.
+    #[track_caller]
+    pub(crate) fn assert_begun_when_joined(&self, begins: &[f64]) {
+        for (begin, joined) in begins.iter().zip(&self.joined) {
+            let (begin_s, joined_s) = (begin * f64::from(self.seconds), joined.as_secs_f64());
+            let near = (joined_s - 6.0..joined_s + 6.0).contains(&begin_s);
+            assert!(near, "joined at {joined_s:.1} s, began at {begin_s:.1} s");
+        }
+    }
+
     /// Fails unless each viewer wrote one contiguous part of the stream up to its end; gives where
     /// each began, as a fraction of the stream.
     #[track_caller]
