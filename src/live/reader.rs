@@ -224,7 +224,9 @@ impl Reader {
         }
         let waited = now.since_us(*self.joining_since.get_or_insert(now));
         let late = waited >= self.target_us + START_US;
-        let ready = |head: &&Head| late || lasts(view, head, source_now, waited);
+        let ready = |head: &&Head| {
+            late || head.flags.empty_piece() || lasts(view, head, source_now, waited)
+        };
         let Some(seq) = places(view.feed, &head).find(ready).map(|head| head.seq()) else {
             self.deadline = now.after_us(50_000);
             return None;
@@ -392,9 +394,10 @@ enum Step {
 
 /// Where a reader may start from `first` on.
 fn places<'a>(feed: &'a Feed, first: &'a Head) -> impl Iterator<Item = &'a Head> {
-    let later = feed.iter().map(|known| &known.entry.head).filter(|head| {
-        head.index > first.index && head.flags.has(Flags::RANDOM_ACCESS)
-    });
+    let later = feed
+        .iter()
+        .map(|known| &known.entry.head)
+        .filter(|head| head.index > first.index && head.flags.has(Flags::RANDOM_ACCESS));
     std::iter::once(first).chain(later)
 }
 

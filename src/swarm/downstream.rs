@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Swarm;
-use super::peer::{Flow, Job, OrderState};
+use super::peer::{Flow, Job, OrderState, Peer};
 use crate::units::{BLOCK_LEN, BlockId, BlockNo, Epoch, Link, Seq, Time};
 use crate::wire::limits::REQUESTS_QUEUED_MAX;
 use crate::wire::live::{Cover, End, Grant, Live, Reason, Skip, Stripe, Subscribe};
@@ -42,9 +42,17 @@ const OVERDRAWN: f64 = 0.1;
 const SHED_US: u64 = 1_000_000;
 /// Blocks by their number modulo this: as fine as stripes can be.
 const BLOCK_CLASSES: u32 = 32;
-/// Priority of subscribed and of requested blocks.
-const PUSH: u8 = 0;
-const PULL: u8 = 1;
+/// Priority of requested blocks that no neighbour has, of subscribed and of other requested ones.
+const RESCUE: u8 = 0;
+const PUSH: u8 = 1;
+const PULL: u8 = 2;
+/// Older than this a block that no neighbour has was lost on its way, not just late.
+const RESCUE_AGE_US: u64 = 1_200_000;
+/// Every so many blocks of the stream one may be rescued: when all join at once, nobody has what
+/// is behind them, and what is ahead must not wait for it.
+const RESCUE_BLOCKS: u64 = 4;
+/// A block that no neighbour has goes out once in this time: whoever gets it passes it on.
+const RESCUE_US: u64 = 500_000;
 
 impl Swarm {
     pub(super) fn subscribed(&mut self, link: Link, wish: &Subscribe) {
@@ -105,7 +113,7 @@ impl Swarm {
     }
 
     fn grantable_entries(&self, link: Link) -> (Option<Cover>, Reason) {
-        let fed = |p: &super::peer::Peer| p.flows.values().any(|f| f.cover.is_some());
+        let fed = |p: &Peer| p.flows.values().any(|f| f.cover.is_some());
         if self.peers.get(&link).is_some_and(fed) {
             return (Some(Cover::ALL), Reason::NONE);
         }
@@ -138,7 +146,7 @@ impl Swarm {
     /// Whether no part of the stream has gone out less often than what is wished for. A source
     /// gives every part once before it gives any part twice: nobody else can make up for it.
     fn is_least_given(&self, wish: &Cover) -> bool {
-        let flows = self.peers.values().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
+        let flows = self.served().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
         let mut given = [0.0f64; BLOCK_CLASSES as usize];
         for cover in flows {
             let share = f64::from(cover.part.count_ones()) / 8.0;
@@ -189,9 +197,15 @@ impl Swarm {
         }
     }
 
+    /// Peers that are there: a copy for one who is gone without a word is none.
+    fn served(&self) -> impl Iterator<Item = &Peer> {
+        let now = self.now.mono;
+        self.peers.values().filter(move |p| p.is_alert(now) || !p.is_stuck(now))
+    }
+
     /// The share of the stream that could still be granted; 1.0 is one copy.
     fn spare_share(&self) -> f64 {
-        let flows = self.peers.values().flat_map(|p| p.flows.values());
+        let flows = self.served().flat_map(|p| p.flows.values());
         let given: f64 = flows
             .filter_map(|f| f.cover)
             .map(|cover| f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1))))
@@ -333,8 +347,9 @@ impl Swarm {
         let now = self.now.mono;
         let epoch = self.epoch();
         let id = self.held_block(request);
+        let rescue = id.is_some_and(|id| self.is_rescue(id));
         let limited = self.bucket.is_some();
-        let pulls = |p: &super::peer::Peer| p.jobs.values().filter(|j| j.flow.is_none()).count();
+        let pulls = |p: &Peer| p.jobs.values().filter(|j| j.flow.is_none()).count();
         let all_waiting: usize = self.peers.values().map(pulls).sum();
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let waiting = peer.jobs.values().filter(|job| job.flow.is_none()).count();
@@ -343,7 +358,7 @@ impl Swarm {
         }
         let full = waiting >= REQUESTS_QUEUED_MAX
             || peer.jobs.len() >= JOBS_MAX
-            || (limited && all_waiting >= PULLS_WAITING_MAX);
+            || (limited && !rescue && all_waiting >= PULLS_WAITING_MAX);
         let refused = peer.choked || peer.epoch != epoch || full;
         let Some(id) = id.filter(|_| !refused) else {
             self.send(link, &Message::Reject(request));
@@ -354,7 +369,27 @@ impl Swarm {
             return;
         }
         peer.job_seq += 1;
-        peer.jobs.insert((PULL, peer.job_seq), Job { block: id, flow: None, queued: now });
+        let class = if rescue { RESCUE } else { PULL };
+        peer.jobs.insert((class, peer.job_seq), Job { block: id, flow: None, queued: now });
+        if rescue {
+            self.rescued.insert(id, now);
+        }
+    }
+
+    /// Whether a block is asked for that no neighbour has and that nobody was given lately: what
+    /// came to nothing on its way has to go out once more, before anything else.
+    fn is_rescue(&mut self, block: BlockId) -> bool {
+        let now = self.now.mono;
+        self.rescued.retain(|_, at| now.since_us(*at) < RESCUE_US);
+        let Some(core) = &self.core else { return false };
+        let published = core.feed.get(block.piece).map(|g| g.entry.head.published());
+        let age = published.zip(core.clock.source(now)).map_or(0, |(p, s)| s.0.saturating_sub(p.0));
+        let seq = Seq { epoch: core.feed.epoch(), index: block.piece };
+        let pace_us = RESCUE_BLOCKS * u64::from(BLOCK_LEN) * 1_000_000 / self.stream_rate();
+        age > RESCUE_AGE_US.max(4 * self.piece_us())
+            && self.rescued.values().all(|at| now.since_us(*at) > pace_us)
+            && !self.rescued.contains_key(&block)
+            && !self.peers.values().any(|p| p.holds(seq))
     }
 
     pub(super) fn cancelled(&mut self, link: Link, request: Request) {

@@ -116,6 +116,10 @@ pub struct Swarm {
     backfill_at: Time,
     /// Who is asked for which block.
     in_flight: BTreeMap<BlockId, Link>,
+    /// When blocks that no neighbour had went out again.
+    rescued: BTreeMap<BlockId, Time>,
+    /// Pieces completed since the last tick, still to be announced.
+    untold: Vec<Seq>,
 
     last_entry_at: Time,
     feed_retry_at: Time,
@@ -165,6 +169,8 @@ impl Swarm {
             can_start: false,
             backfill_at: Time::ZERO,
             in_flight: BTreeMap::new(),
+            rescued: BTreeMap::new(),
+            untold: Vec::new(),
             last_entry_at: Time::ZERO,
             feed_retry_at: Time::ZERO,
             feed_backoff_us: 0,
@@ -310,6 +316,7 @@ impl Swarm {
         let now = self.now.mono;
         self.tick_at = now.after_us(TICK_US);
         self.check_connections();
+        self.tell_haves();
         self.tick_metadata();
         self.tick_source();
         self.tick_feed();
@@ -425,6 +432,11 @@ impl Machine for Swarm {
                 if let Some(peer) = self.peers.get_mut(&link) {
                     peer.queued = peer.queued.saturating_sub(bytes);
                     peer.moved_at = now.mono;
+                }
+                if now.mono < self.tick_at {
+                    // Nothing else has changed.
+                    self.pump();
+                    return self.flush();
                 }
             }
             In::Down { link } => self.down(link),

@@ -339,7 +339,13 @@ impl Peer {
     /// count, or one who does not read would hold up all others.
     #[must_use]
     pub fn moving(&self, now: Time) -> usize {
-        if now.since_us(self.moved_at) < STUCK_US { self.queued } else { 0 }
+        if self.is_stuck(now) { 0 } else { self.queued }
+    }
+
+    /// Whether it takes nothing of what it is sent.
+    #[must_use]
+    pub fn is_stuck(&self, now: Time) -> bool {
+        self.queued > 0 && now.since_us(self.moved_at) >= STUCK_US
     }
 
     /// Whether it has said something lately, as everybody does who takes part in a live stream.

@@ -186,14 +186,24 @@ impl Swarm {
         } else {
             self.event(Event::Published { index: seq.index });
         }
-        let telling: Vec<Link> = self
-            .peers
-            .values()
-            .filter(|p| p.is_live() && p.window_seen && !self.may_leave_out(p, seq))
-            .map(|p| p.link)
-            .collect();
-        for link in telling {
-            self.send(link, &Message::Have(seq.index));
+        self.untold.push(seq);
+    }
+
+    /// Announces what was completed since the last time: together, so that many pieces cost one
+    /// write, and late enough that of two neighbours usually one is spared.
+    pub(super) fn tell_haves(&mut self) {
+        let epoch = self.epoch();
+        let untold = std::mem::take(&mut self.untold);
+        for seq in untold.into_iter().filter(|seq| seq.epoch == epoch) {
+            let telling: Vec<Link> = self
+                .peers
+                .values()
+                .filter(|p| p.is_live() && p.window_seen && !self.may_leave_out(p, seq))
+                .map(|p| p.link)
+                .collect();
+            for link in telling {
+                self.send(link, &Message::Have(seq.index));
+            }
         }
     }
 
