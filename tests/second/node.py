@@ -312,7 +312,8 @@ class Node:
         if order is None:
             return
         if got["refused"]:
-            self.say(f"{peer.name}: refused {got}")
+            peer.refusals += 1
+            peer.refused_until = time.monotonic() + min(4, 0.3 * 2 ** (peer.refusals // len(SLOTS)))
             del peer.orders[order.ident]
             return
         if order.active:
@@ -321,6 +322,7 @@ class Node:
         if (got["k"] != order.k or got["part"] & ~order.part or got["stripes"] & ~order.stripes
                 or int(got["first"]) < order.first):
             raise Fault("a grant of more than was wished for")
+        peer.refusals = 0
         order.active, order.credit, order.brought_at = True, got["credit"], time.monotonic()
         order.part, order.stripes, order.first = got["part"], got["stripes"], int(got["first"])
         if order.kind == 0:
@@ -388,10 +390,11 @@ class Node:
             if not any(o.kind == 1 for o in peer.orders.values()):
                 peer.order(1, 1, 255, 1, 0, 0)
         head = self.kept[self.head]
+        upstream = [p for p in upstream if time.monotonic() >= p.refused_until]
         for at, (k, part, stripes) in enumerate(SLOTS):
             if not any(o.kind == 0 and o.epoch == self.epoch and o.k == k and o.part & part
                        and o.stripes & stripes and not o.ending
-                       for p in upstream for o in p.orders.values()):
+                       for p in self.peers for o in p.orders.values()) and upstream:
                 upstream[at % len(upstream)].order(
                     0, k, part, stripes, self.epoch, head.first + len(head.blocks))
 

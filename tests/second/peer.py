@@ -56,7 +56,7 @@ class Peer:
         self.orders, self.flows = {}, {}
         self.requests, self.asks, self.run = {}, {}, 0
         self.knows = collections.OrderedDict()
-        self.claimed_at = None
+        self.claimed_at, self.refused_until, self.refusals = None, 0.0, 0
         self.metadata, self.metadata_size = {}, None
 
     def send(self, message):

@@ -103,7 +103,9 @@ async def run(args):
     tasks = [asyncio.create_task(dial(node, *peer)) for peer in args.peer]
     good = await play(node, args, stop)
     deadline = time.monotonic() + args.linger
-    while args.listen and not stop.is_set() and time.monotonic() < deadline:
+    while not stop.is_set() and time.monotonic() < deadline:
+        if all(peer.dialled for peer in node.peers):
+            break
         await asyncio.sleep(TICK_S)
         node.tick()
     for peer in node.peers:
