@@ -8,7 +8,7 @@ import feed
 import says
 import torrent
 import wire
-from peer import BLOCK, NAMES, Fault
+from peer import BLOCK, Fault, Order
 
 # Three of no power of two, one of them in two parts: a granter serves any.
 SLOTS = [(3, 255, 0b011), (3, 0x0F, 0b100), (3, 0xF0, 0b100)]
@@ -275,7 +275,6 @@ class Node:
     # Subscriptions at us.
 
     def bl_subscribe(self, peer, got):
-        from peer import Order
         ident, flow = got["id"], peer.flows.get(got["id"])
         last = int(got["last"])
         if got["change"]:
@@ -386,11 +385,11 @@ class Node:
             return
         if not self.asked_history:
             self.asked_history = upstream[0].ask(self.head, self.history, self.epoch)
+        upstream = [p for p in upstream if time.monotonic() >= p.refused_until]
         for peer in upstream[:2]:
             if not any(o.kind == 1 for o in peer.orders.values()):
                 peer.order(1, 1, 255, 1, 0, 0)
         head = self.kept[self.head]
-        upstream = [p for p in upstream if time.monotonic() >= p.refused_until]
         for at, (k, part, stripes) in enumerate(SLOTS):
             if not any(o.kind == 0 and o.epoch == self.epoch and o.k == k and o.part & part
                        and o.stripes & stripes and not o.ending
