@@ -299,6 +299,8 @@ class Node:
             ident, 0, flow.k, flow.part, flow.stripes, credit, flow.epoch, flow.first))
         if flow.kind == 0:
             peer.choking = False
+        elif self.head is not None:
+            self.push(peer, self.kept[self.head])
         for number in sorted(self.by_block):
             kept, block = self.by_block[number]
             if flow.covers(number) and kept.blocks[block] is not None:
