@@ -105,8 +105,8 @@ impl Swarm {
         let dropped: Vec<_> =
             peer.jobs.values().filter(|job| job.flow.is_none()).map(|job| job.block).collect();
         peer.jobs.clear();
-        // A choke ends subscriptions of both kinds without a further word.
-        peer.flows.clear();
+        // A choke ends subscriptions to blocks without a further word; entries go on.
+        peer.flows.retain(|_, flow| flow.cover.is_none());
         self.send(link, &Message::Choke);
         for block in dropped {
             let len = self.block_len(block).unwrap_or(BLOCK_LEN);

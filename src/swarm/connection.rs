@@ -34,7 +34,8 @@ const PROBED_SILENCE_US: u64 = 6_000_000;
 /// Peers are asked for their time this often.
 const CLOCK_US: u64 = 10_000_000;
 /// Messages of our extension that a peer must understand to be a live peer.
-const REQUIRED: [Kind; 2] = [Kind::Window, Kind::Entries];
+const REQUIRED: [Kind; 6] =
+    [Kind::Window, Kind::Entries, Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End];
 /// Small offences that are taken for races.
 const STRIKES_MAX: u32 = 64;
 /// A peer is told what came under which credit id this often at most.
@@ -55,6 +56,14 @@ impl Swarm {
             return;
         }
         self.peers.insert(link, Peer::new(link, addr, dialled, now));
+        if dialled {
+            self.shake(link);
+        }
+    }
+
+    /// Sends the 68 bytes: at once to whom we dialled, to others only when they have named the
+    /// torrent. Who merely connects must not learn what is watched here.
+    fn shake(&mut self, link: Link) {
         let handshake = Handshake {
             reserved: Reserved::live(),
             info_hash: self.config.info_hash,
@@ -202,6 +211,9 @@ impl Swarm {
                 return;
             }
         }
+        if !dialled {
+            self.shake(link);
+        }
         if theirs.reserved.fast() {
             self.send(link, &Message::HaveNone);
         }
@@ -299,10 +311,12 @@ impl Swarm {
             | Message::Extended { .. }
             | Message::Port(_)
             | Message::Suggest(_)
-            | Message::Bitfield(_)
-            | Message::HaveAll
             | Message::HaveNone
             | Message::Unknown { .. } => {}
+            // What is held says the window: these would claim what nobody can hold.
+            Message::Bitfield(_) | Message::HaveAll => {
+                self.fault(link, &"a bitfield or have all in a live swarm");
+            }
             Message::Choke => self.choked_by(link),
             Message::Unchoke => {
                 peer.chokes_us = false;

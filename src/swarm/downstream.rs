@@ -82,12 +82,13 @@ impl Swarm {
         let first = wish.first.max(self.upstream.next_block());
         let credit = self.credit_for(cover.is_some() && wish.stripe == Stripe::Blocks);
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        let (epoch, unchoke) = (wish.epoch, cover.is_some());
+        let epoch = wish.epoch;
         if cover.is_some() {
             let cover = (wish.stripe == Stripe::Blocks).then_some(granted);
             peer.flows.insert(wish.id, Flow { cover, epoch, first, last: wish.last });
         }
-        if unchoke {
+        // Entries go to the choked as well.
+        if cover.is_some() && wish.stripe == Stripe::Blocks {
             peer.choked = false;
         }
         let ext = Tlvs::default();

@@ -219,7 +219,7 @@ impl Swarm {
         let most = if peer.run_bytes.is_open() { RUN_ENTRIES_MAX } else { 1 };
         let count = usize::from(count).min(most);
         let entries = match &self.core {
-            Some(core) if epoch == Epoch(0) || core.feed.epoch() == epoch || index == NEWEST => {
+            Some(core) if core.feed.epoch() == epoch || index == NEWEST => {
                 core.feed.run(index, count, RUN_LEN_MAX)
             }
             _ => Vec::new(),
@@ -230,9 +230,8 @@ impl Swarm {
 
     fn run_came(&mut self, link: Link, run: u8, entries: &[Bytes]) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        let Some(asked) = peer.runs.remove(&run) else {
-            return self.fault(link, &"an answer that nobody asked for");
-        };
+        // An answer to what was given up: its number may be in use again, or not yet.
+        let Some(asked) = peer.runs.remove(&run) else { return };
         if asked.index != NEWEST && entries.is_empty() {
             // Not held there; a block of it that waits here has no one left to vouch for it.
             let held = peer.held.len();
@@ -261,8 +260,7 @@ impl Swarm {
     ) -> bool {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return false };
-        // What is overdue may be asked once more; its number stays taken until it is answered.
-        let same = |r: &Run| r.epoch == epoch && r.index == index && now.since_us(r.at) < RUN_US;
+        let same = |r: &Run| r.epoch == epoch && r.index == index;
         if peer.runs.values().any(same) {
             return true;
         }
@@ -393,6 +391,8 @@ impl Swarm {
         let patience = HELD_US_MIN.max(self.piece_us());
         let mut unexplained = Vec::new();
         for peer in self.peers.values_mut() {
+            // What is overdue is given up, and its number is free again.
+            peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
             let held = peer.held.len();
             peer.held.retain(|held| now.since_us(held.at) < patience);
             if peer.held.len() < held {

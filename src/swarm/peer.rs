@@ -354,15 +354,6 @@ impl Peer {
         now.since_us(self.last_in) < ALERT_US
     }
 
-    /// Whether it knows the messages of subscriptions.
-    #[must_use]
-    pub fn takes_orders(&self) -> bool {
-        use crate::wire::{extended::Extension, live::Kind};
-        [Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End]
-            .iter()
-            .all(|kind| self.extended.id_of(Extension::Live(*kind)).is_some())
-    }
-
     /// Whether it says that it holds a piece of `epoch`.
     #[must_use]
     pub fn holds(&self, seq: Seq) -> bool {

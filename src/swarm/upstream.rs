@@ -330,7 +330,6 @@ impl Swarm {
             let usable = peer.is_live()
                 && peer.window_seen
                 && peer.is_alert(now)
-                && peer.takes_orders()
                 && (stripe.is_none() || peer.epoch == epoch)
                 && !avoid.contains(&peer.link)
                 && !self.upstream.is_refused(peer.link, stripe, now)
@@ -380,7 +379,9 @@ impl Swarm {
             return self.fault(link, &"granted what was not asked for");
         }
         order.granted = true;
-        peer.chokes_us = false;
+        if stripe.is_some() {
+            peer.chokes_us = false;
+        }
         if order.state == OrderState::Ending {
             return;
         }
@@ -424,7 +425,7 @@ impl Swarm {
     pub(super) fn choked_by(&mut self, link: Link) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.chokes_us = true;
-        peer.orders.retain(|_, o| !o.granted);
+        peer.orders.retain(|_, o| !o.granted || o.stripe.is_none());
         self.tick_at = self.now.mono;
         self.pull_dirty = true;
     }

@@ -115,18 +115,26 @@ def within(number, low, high):
     return number if number is not None and low <= number <= high else None
 
 
+def text(data):
+    """UTF-8, or nothing."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def extension_handshake(data):
     d = bencode.whole_dictionary(data)
     m = of_type(d, b"m", dict) or {}
     address = of_type(d, b"yourip", bytes) or b""
     version = of_type(d, b"v", bytes)
     return {
-        "m": {name.decode(): n for name, n in list(m.items())[:64]
-              if isinstance(n, int) and 1 <= n <= 255 and len(name) <= 64},
+        "m": {text(name): n for name, n in list(m.items())[:64]
+              if isinstance(n, int) and 1 <= n <= 255 and len(name) <= 64 and text(name)},
         "metadata_size": within(of_type(d, b"metadata_size", int), 1, 4194304),
         "p": within(of_type(d, b"p", int), 1, 65535),
         "reqq": within(of_type(d, b"reqq", int), 0, 2**32 - 1),
-        "v": None if version is None else version.decode(),
+        "v": None if version is None else text(version),
         "yourip": str(ipaddress.ip_address(address)) if len(address) in (4, 16) else None,
     }
 

@@ -145,6 +145,13 @@ impl Process {
         format!("{}:\n{}\n{}", self.name, tail(self.stdout()), tail(self.stderr()))
     }
 
+    /// The end of its standard error, for messages about a process that writes a stream.
+    pub(crate) fn last_words_of_stderr(&self) -> String {
+        let text = self.stderr();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("{}:\n{}", self.name, lines[lines.len().saturating_sub(15)..].join("\n"))
+    }
+
     /// Its standard input, once.
     ///
     /// # Panics

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod feed;
+mod limits;
 mod wire;
 
 use std::path::PathBuf;

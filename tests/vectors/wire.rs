@@ -221,6 +221,12 @@ fn extended_messages() {
             "a port of zero and an absurd metadata size",
             b"d13:metadata_sizei4194305e1:pi0ee".to_vec(),
         ),
+        (h, "a version that is not UTF-8", b"d1:v3:a\xff1e".to_vec()),
+        (h, "a name that is not UTF-8", b"d1:md2:\xff1i3e6:ut_pexi4eee".to_vec()),
+        (h, "m that is no dictionary", b"d1:mi1e1:pi6881ee".to_vec()),
+        (h, "numbers below zero", b"d13:metadata_sizei-1e1:pi-1e4:reqqi-1ee".to_vec()),
+        (h, "minus zero", b"d1:pi-0ee".to_vec()),
+        (h, "a number beyond 64 bits", b"d1:pi9223372036854775808ee".to_vec()),
         (h, "an address of another length", b"d6:yourip3:abce".to_vec()),
         (h, "a key that occurs twice", b"d1:pi1e1:pi2ee".to_vec()),
         (h, "bytes behind it", b"deX".to_vec()),
@@ -232,6 +238,9 @@ fn extended_messages() {
         (m, "data", data.encode().to_vec()),
         (m, "reject", MetadataMessage::Reject { piece: 0 }.encode().to_vec()),
         (m, "a later type", b"d8:msg_typei7e5:piecei0ee".to_vec()),
+        (m, "data without its size", b"d8:msg_typei1e5:piecei0eeabc".to_vec()),
+        (m, "data without data", b"d8:msg_typei1e5:piecei0e10:total_sizei9ee".to_vec()),
+        (m, "a piece below zero", b"d8:msg_typei0e5:piecei-1ee".to_vec()),
         (m, "no piece", b"d8:msg_typei0ee".to_vec()),
         (m, "no dictionary", b"i0e".to_vec()),
         (p, "both families", pex.encode().to_vec()),
@@ -307,8 +316,21 @@ fn live_messages() {
         cases.push((kind, "with a field cut short".to_owned(), with(CUT)));
         let long = cat(&[&[0, 5, 1, 0xfd], &[0; 509]]);
         cases.push((kind, "with a field area of 513 bytes".to_owned(), with(&long)));
+        let longest = cat(&[&[0, 5, 1, 0xfc], &[0; 508]]);
+        cases.push((kind, "with a field area of 512 bytes".to_owned(), with(&longest)));
+        let twice = cat(&[FIELD, FIELD]);
+        cases.push((kind, "with a field that occurs twice".to_owned(), with(&twice)));
         cases.push((kind, "cut by one byte".to_owned(), bytes[..bytes.len() - 1].to_vec()));
         cases.push((kind, "nothing".to_owned(), Vec::new()));
+    }
+    // Each further form of a message: every one may carry fields, and none may be cut.
+    let forms = good.iter().filter(|(name, _)| ["ask", "answer", "refusal"].contains(name));
+    for (name, live) in forms {
+        let bytes = live.encode();
+        let named = |what: &str| format!("{name}, {what}");
+        cases.push((live.kind(), named("with an unknown field"), cat(&[&bytes, FIELD])));
+        cases.push((live.kind(), named("with a critical field"), cat(&[&bytes, CRITICAL])));
+        cases.push((live.kind(), named("cut by one byte"), bytes[..bytes.len() - 1].to_vec()));
     }
     cases.extend(bad_messages().into_iter().map(|(k, name, bytes)| (k, name.to_owned(), bytes)));
     let vectors: Vec<Value> = cases
@@ -430,9 +452,16 @@ fn bad_messages() -> Vec<(Kind, &'static str, Vec<u8>)> {
         (Kind::Entries, "ask for 257", ask(257)),
         (Kind::Entries, "an op of a later version", vec![3]),
         (Kind::Entries, "entry beyond the limit", one(4097)),
+        (Kind::Entries, "longest entry, never judged here", one(4096)),
+        (Kind::Entries, "an entry of no bytes", one(0)),
+        (Kind::Entries, "an answer of none", vec![1, 255, 0, 0]),
         (Kind::Entries, "257 entries", cat(&[&[2, 1, 1], &[0; 514]])),
         (Kind::Subscribe, "a kind of a later version", vec![0, 2]),
         (Kind::Subscribe, "id 64", order(0, 64, 1, 1, 1)),
+        (Kind::Subscribe, "a last block before the first", {
+            let ends = cat(&[&9u64.to_be_bytes(), &8u64.to_be_bytes()]);
+            cat(&[&[1, 0, 1, 255, 0, 0, 0, 1], &7u64.to_be_bytes(), &ends])
+        }),
         (Kind::Subscribe, "no stripes at all", order(0, 1, 0, 1, 1)),
         (Kind::Subscribe, "33 stripes", order(0, 1, 33, 1, 1)),
         (Kind::Subscribe, "a stripe beyond k", order(0, 1, 6, 1, 1 << 6)),
@@ -440,11 +469,19 @@ fn bad_messages() -> Vec<(Kind, &'static str, Vec<u8>)> {
         (Kind::Subscribe, "an empty set of stripes", order(0, 1, 6, 1, 0)),
         (Kind::Grant, "a stripe beyond k", grant(6, 1 << 6)),
         (Kind::Grant, "33 stripes", grant(33, 1)),
+        (Kind::Grant, "no stripes at all", grant(0, 0)),
+        (Kind::Grant, "an id that nobody can have", cat(&[&[64, 0, 1, 1, 0, 0, 0, 1], &[0; 20]])),
+        (Kind::Grant, "a part without stripes", grant(1, 0)),
+        (Kind::Skip, "no blocks", skip(0)),
+        (Kind::Skip, "an id that nobody can have", cat(&[&[255, 0, 0, 0], &[0; 8]])),
+        (Kind::End, "an id that nobody can have", vec![64, 0]),
         (Kind::Skip, "256 blocks", skip(256)),
         (Kind::Skip, "257 blocks", skip(257)),
         (Kind::Clock, "an op of a later version", vec![2]),
         (Kind::Clock, "an ask that is cut short", vec![0, 1, 2]),
         (Kind::Report, "an op of a later version", vec![2, 0, 255]),
+        (Kind::Report, "no rows", report(0, 0, 4)),
+        (Kind::Report, "32 rows", report(1, 32, 12)),
         (Kind::Report, "33 rows asked for", report(0, 33, 4)),
         (Kind::Report, "33 rows answered", report(1, 33, 12)),
         (Kind::Proof, "a claim with an index beyond the limit", bad_claim),

@@ -962,10 +962,90 @@ fn an_id_is_not_used_again_before_its_granter_ends_it() {
     }
     let orders = |rig: &Rig| rig.swarm.peers.get(&link).map_or(0, |p| p.orders.len());
     assert!(orders(&rig) >= granted);
-    // A choke ends what was granted without a word.
+    // A choke ends what was granted of blocks without a word, and of entries nothing.
+    let entries = |rig: &Rig| {
+        let peer = rig.swarm.peers.get(&link).expect("open");
+        let granted = peer.orders.values().filter(|o| o.granted);
+        granted.map(|o| o.stripe.is_none()).collect::<Vec<_>>()
+    };
+    let before = entries(&rig).into_iter().filter(|entries| *entries).count();
     rig.say(link, &Message::Choke);
-    let peer = rig.swarm.peers.get(&link).expect("open");
-    assert!(peer.orders.values().all(|o| !o.granted));
+    assert_eq!(entries(&rig), vec![true; before]);
+}
+
+#[test]
+fn a_grant_of_entries_unchokes_nobody_and_one_of_blocks_does() {
+    let sealed = chain(EPOCH, SECOND, 3);
+    let mut rig = Rig::viewer();
+    rig.honest(&sealed);
+    let link = rig.declared(EPOCH);
+    rig.say_live(link, &wish(0, Stripe::Entries, Cover::ALL, Epoch(0), 0, u64::MAX));
+    assert!(rig.lives(link).iter().any(|l| matches!(l, Live::Grant(g) if !g.cover.is_empty())));
+    assert!(rig.swarm.peers.get(&link).expect("open").choked);
+
+    let granter = rig.live();
+    rig.say_live(granter, &window(EPOCH, 0, &[0xff]));
+    rig.pass(2 * SECOND);
+    let orders: Vec<u8> = rig
+        .lives(granter)
+        .into_iter()
+        .filter_map(|live| match live {
+            Live::Subscribe(wish) if wish.stripe == Stripe::Entries => Some(wish.id),
+            _ => None,
+        })
+        .collect();
+    let id = *orders.first().expect("a wish for entries");
+    let (reason, cover, ext) = (Reason::NONE, Cover::ALL, Tlvs::default());
+    let (credit, epoch, first) = (0, Epoch(0), BlockNo(0));
+    let grant = Grant { id, reason, cover, credit, epoch, first, ext };
+    rig.say_live(granter, &Live::Grant(grant));
+    assert!(rig.swarm.peers.get(&granter).expect("open").chokes_us);
+}
+
+#[test]
+fn who_connects_hears_nothing_before_it_has_named_the_torrent() {
+    let mut rig = Rig::viewer();
+    let link = rig.up();
+    rig.pass(SECOND);
+    assert_eq!(rig.sent_len(link), 0);
+    rig.shake(link, Reserved::live());
+    assert!(rig.sent_len(link) > 68);
+
+    let stranger = rig.up();
+    let other = Handshake {
+        reserved: Reserved::live(),
+        info_hash: InfoHash([9; 20]),
+        peer_id: PeerId([3; 20]),
+    };
+    rig.give(In::Frame { link: stranger, frame: other.encode() });
+    assert!(!rig.is_open(stranger) && rig.sent_len(stranger) == 0);
+}
+
+#[test]
+fn a_bitfield_or_have_all_ends_the_connection() {
+    for message in [Message::Bitfield(Bytes::from_static(&[0x80])), Message::HaveAll] {
+        let mut rig = Rig::viewer();
+        let link = rig.up();
+        rig.shake(link, Reserved::live());
+        rig.say(link, &message);
+        assert!(rig.is_open(link), "before the extension handshake it means nothing");
+        rig.extension_handshake(link, None);
+        rig.say(link, &message);
+        assert!(!rig.is_open(link));
+    }
+}
+
+#[test]
+fn a_late_answer_is_ignored_and_its_number_is_free_again() {
+    let mut rig = Rig::viewer();
+    let link = rig.honest(&chain(EPOCH, SECOND, 3));
+    rig.pass(20 * SECOND);
+    let runs = &rig.swarm.peers.get(&link).expect("open").runs;
+    assert!(runs.values().all(|run| rig.now - run.at.0 <= 2 * SECOND + 100_000));
+    for run in 0..=255 {
+        rig.say_live(link, &Live::Entries(Entries::Answer { run, entries: Vec::new() }));
+    }
+    assert!(rig.is_open(link));
 }
 
 #[test]
