@@ -21,6 +21,9 @@ const STATE_CALLS: &str = "?mkdir,?mkdirat,?chmod,?fchmodat,fchmod,openat,flock,
                            ?rename,?renameat,?renameat2,ftruncate,fsync,fdatasync";
 const PEER_CALLS: &str = "write,writev,sendto,sendmsg";
 
+/// At so many moments of publishing a broadcaster dies at least once.
+const MOMENTS: usize = 16;
+
 /// One system call of the main thread: the `ordinal`-th of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
@@ -99,7 +102,7 @@ fn die_at(scene: &Scene, step: &Step, takeover: bool) -> Step {
 /// writing and the telling in turn.
 fn steps_of_a_run(scene: &Scene, recorder: &Recorder, takeover: bool) -> Vec<Step> {
     let run = traced(scene, &[], takeover);
-    for _ in 0..4 {
+    for _ in 0..8 {
         wait_for_progress(recorder, recorder.head());
     }
     run.kill();
@@ -112,11 +115,18 @@ fn way_in(steps: &[Step], state: &Path) -> Vec<Step> {
     before.filter(|step| step.touches(state)).cloned().collect()
 }
 
-/// The calls from the first record on that write one or tell somebody something.
+/// From the first record on: each writing of a record and the first telling after it.
 fn publishing(steps: &[Step], state: &Path) -> Vec<Step> {
-    let from = steps.iter().skip_while(|step| step.call != "pwrite64");
-    let wanted = from.filter(|step| step.touches(state) || step.line.contains("socket:["));
-    wanted.take(24).cloned().collect()
+    let mut moments: Vec<Step> = Vec::new();
+    for step in steps.iter().skip_while(|step| step.call != "pwrite64") {
+        let tells = step.is_of(PEER_CALLS) && step.line.contains("socket:[");
+        let after_writing = moments.last().is_some_and(|last| last.call == "pwrite64");
+        if (step.call == "pwrite64" && step.touches(state)) || (tells && after_writing) {
+            moments.push(step.clone());
+        }
+    }
+    moments.truncate(MOMENTS);
+    moments
 }
 
 #[test]
@@ -129,8 +139,13 @@ fn a_broadcaster_killed_between_any_two_steps_of_its_state_signs_no_place_twice(
     let (fresh, resumed) = (way_in(&first, &state), way_in(&again, &state));
     assert!(fresh.iter().any(|s| s.is_of("mkdir,mkdirat")), "{fresh:?}");
     assert!(resumed.iter().any(|s| s.call == "pread64"), "{resumed:?}");
-    let mut moments = publishing(&again, &state).into_iter().cycle();
-    let mut killed_while = [0, 0];
+    let moments = publishing(&again, &state);
+    let (writing, telling): (Vec<&Step>, Vec<&Step>) =
+        moments.iter().partition(|step| step.call == "pwrite64");
+    assert!(writing.len() > 4 && telling.len() > 4, "{moments:?}");
+    assert!(fresh.len() + resumed.len() >= moments.len(), "each moment has its turn");
+    let mut moments = moments.iter().cycle();
+    let epochs = recorder.epochs();
     for (steps, fresh) in [(&resumed, false), (&fresh, true)] {
         for step in steps {
             if fresh {
@@ -140,13 +155,13 @@ fn a_broadcaster_killed_between_any_two_steps_of_its_state_signs_no_place_twice(
             assert_eq!((&last.call, last.ordinal), (&step.call, step.ordinal), "{last:?}");
             // What that left must be of use to the next one, which dies while it publishes.
             let moment = moments.next().expect("a moment");
-            let last = die_at(&scene, &moment, fresh);
-            killed_while[usize::from(last.is_of(PEER_CALLS))] += 1;
+            let last = die_at(&scene, moment, fresh);
+            assert_eq!(last.call, moment.call, "{last:?}");
             scene.assert_viewers_run();
             recorder.assert_no_contradiction();
+            assert!(fresh || recorder.epochs() == epochs, "with its state it goes on in its epoch");
         }
     }
-    assert!(killed_while.iter().all(|n| *n > 3), "writing and telling: {killed_while:?}");
     let mark = scene.sent_len();
     let run = scene.broadcast();
     scene.wait_for_bytes_behind(mark);
@@ -155,6 +170,33 @@ fn a_broadcaster_killed_between_any_two_steps_of_its_state_signs_no_place_twice(
     for told in told {
         assert!(heads(&told).is_sorted(), "no index goes back: {:?}", heads(&told));
     }
+}
+
+#[test]
+fn a_broadcaster_whom_nobody_reminds_of_what_it_signed_knows_it_from_its_state() {
+    let scene = Scene::new();
+    let moments = publishing(
+        &steps_of_a_run(&scene, &scene.recorder(), false),
+        &scene.path("broadcaster.state"),
+    );
+    assert_eq!(moments.len(), MOMENTS, "{moments:?}");
+    // Alone it listens for two seconds before it signs, so each moment has a channel of its own.
+    std::thread::scope(|scope| {
+        for moment in &moments {
+            scope.spawn(move || {
+                let scene = Scene::new();
+                let recorder = scene.recorder();
+                die_at(&scene, moment, false);
+                let before = recorder.head();
+                let run = scene.broadcast();
+                wait_for_progress(&recorder, before);
+                std::thread::sleep(Duration::from_secs(1));
+                run.kill();
+                recorder.assert_no_contradiction();
+                assert_eq!(recorder.epochs().len(), 1, "{moment:?}");
+            });
+        }
+    });
 }
 
 /// The place of the entry in the record that strace shows as failed, in hexadecimal.
@@ -176,7 +218,8 @@ fn an_entry_that_cannot_be_written_down_is_shown_to_nobody() {
     let log = scene.path("strace.log");
     let record = scene.state_of("broadcaster").join("published");
     let mut under: Vec<OsString> = vec![debian_tool("strace").into()];
-    let fault = "inject=pwrite64:error=ENOSPC:when=9";
+    // The first dozen is what was taken in while it listened.
+    let fault = "inject=pwrite64:error=ENOSPC:when=30";
     under.extend(["-f", "-xx", "-s", "5000", "-e", "trace=pwrite64", "-e", fault].map(Into::into));
     under.extend(["-P".into(), record.as_os_str().to_owned(), "-o".into(), log.clone().into()]);
     let run = scene.run(scene.broadcaster("broadcaster", scene.port, &under));

@@ -118,18 +118,19 @@ fn assert_only_whole_pieces_of(sent: &[u8], seen: &[u8]) {
 fn two_players_of_one_stream_on_one_machine_share_what_they_remember() {
     let scene = Scene::new();
     let run = scene.broadcast();
-    let play = |name: &str| {
+    let play = |name: &str, wait: &str| {
         btlive::start(None, name, scene.dir.path())
             .args(["play", "--listen", &format!("127.0.0.1:{}", free_port())])
             .args(&LOCAL[2..])
-            .args(["--peer", &format!("127.0.0.1:{}", scene.port), "--state-dir"])
+            .args(["--peer", &format!("127.0.0.1:{}", scene.port), "--wait", wait])
+            .arg("--state-dir")
             .arg(scene.path("shared.state"))
             .arg("--output")
             .arg(scene.path(&format!("{name}.ts")))
             .arg(&scene.live.magnet)
             .spawn()
     };
-    let mut players = [play("viewer1"), play("viewer2")];
+    let mut players = [play("viewer1", "30s"), play("viewer2", "30s")];
     std::thread::sleep(Duration::from_secs(5));
     run.end();
     let sent = scene.sent();
@@ -141,8 +142,8 @@ fn two_players_of_one_stream_on_one_machine_share_what_they_remember() {
         assert_eq!(at + seen.len(), sent.len(), "{} has it up to the end", player.name());
     }
     // A third one starts from what both wrote: the stream is over.
-    let mut third = play("viewer3");
-    let status = third.wait(Duration::from_secs(40));
+    let mut third = play("viewer3", "1s");
+    let status = third.wait(Duration::from_secs(10));
     assert_eq!(status.code(), Some(3), "{}", third.last_words());
 }
 
