@@ -65,6 +65,9 @@ fn who_leaves_crashes_stalls_or_has_a_slow_disk_harms_nobody_else() {
         scene.view(name);
     }
     std::thread::sleep(Duration::from_secs(5));
+    // All came at once to a source of two copies: what that costs is not what this is about.
+    let watched = ["viewer1", "viewer2"];
+    let begun = watched.map(|name| scene.seen(name).len());
     let status = scene.viewers[2].0.terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(0), "{}", scene.viewers[2].0.last_words());
     std::thread::sleep(Duration::from_secs(3));
@@ -84,10 +87,12 @@ fn who_leaves_crashes_stalls_or_has_a_slow_disk_harms_nobody_else() {
     }
     let told = scene.finish(run);
     let sent = scene.sent();
-    for (name, told) in ["viewer1", "viewer2"].iter().zip(&told) {
-        contiguous_part(&sent, &scene.seen(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let last = told.last().expect("a last document");
-        assert_eq!(number(last, "pieces.missed"), 0.0, "{name}: {last}");
+    for ((name, begun), told) in watched.iter().zip(begun).zip(&told) {
+        let seen = &scene.seen(name)[begun..];
+        let at = contiguous_part(&sent, seen)
+            .unwrap_or_else(|e| panic!("{name} from byte {begun} on: {e}\n{:?}", told.last()));
+        assert_eq!(at + seen.len(), sent.len(), "{name} has it up to the end");
+        assert!(begun > 0 && seen.len() > sent.len() / 3, "{name}: {begun} and {}", seen.len());
     }
     let status = stalled.terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(0), "{}", stalled.last_words());
