@@ -1,12 +1,16 @@
 //! Viewers who come late, leave, crash, do not read or share what they have.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::scene::{RATE, Scene, documents};
+use ::btlive::units::{InfoHash, PeerId};
+use ::btlive::wire::message::{Handshake, Reserved};
+
+use crate::scene::{HEARD_LIMIT, RATE, Scene, documents};
 use crate::support::btlive::{self, LOCAL, number};
 use crate::support::free_port;
 use crate::support::stream::{FakeTs, PACKET_LEN, contiguous_part};
@@ -117,6 +121,33 @@ fn assert_only_whole_pieces_of(sent: &[u8], seen: &[u8]) {
         }
     }
     assert!(repeated < 40, "{repeated} tables are repeated");
+}
+
+#[test]
+fn who_speaks_nonsense_is_dropped_and_named_in_the_log() {
+    let mut scene = Scene::new();
+    let run = scene.broadcast();
+    scene.view("viewer1");
+    scene.wait_for_bytes_behind(0);
+    let info_hash = InfoHash(scene.live.info_hash);
+    let hello = |id| Handshake { reserved: Reserved::live(), info_hash, peer_id: PeerId(id) };
+    let oversize = [hello(*b"-XX0001-says-too-big").encode().to_vec(), vec![0xff; 64]].concat();
+    let unknown = [hello(*b"-XX0001-bends-fields").encode().to_vec(), vec![0, 0, 0, 2, 4, 0]];
+    for nonsense in [vec![0xa5; 4096], oversize, unknown.concat()] {
+        let mut peer = TcpStream::connect(("127.0.0.1", scene.viewers[0].1)).expect("it listens");
+        peer.write_all(&nonsense).expect("taken");
+        let address = peer.local_addr().expect("an address").to_string();
+        let viewer = &mut scene.viewers[0].0;
+        let word = viewer.wait_for_line(&address, HEARD_LIMIT);
+        assert!(word.contains("WARN") && word.contains("dropped a peer"), "{word}");
+        peer.set_read_timeout(Some(HEARD_LIMIT)).expect("set");
+        // Its own last words come first, then the end or a reset.
+        let _ = peer.read_to_end(&mut Vec::new());
+    }
+    scene.wait_for_bytes_behind(scene.sent_len());
+    scene.finish(run);
+    let sent = scene.sent();
+    contiguous_part(&sent, &scene.seen("viewer1")).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
