@@ -18,7 +18,7 @@ use crate::discovery::announce;
 use crate::net::announcer::{AnnouncerTask, Counts, Event as AnnouncerEvent};
 use crate::net::clock;
 use crate::net::driver::{Node, Running, Snapshot};
-use crate::net::state::{State, StateError};
+use crate::net::state::{State, StateError, write_private};
 use crate::net::trackers::TrackerClient;
 use crate::swarm::config::{Config, Role};
 use crate::swarm::io::{Event, In, Via};
@@ -166,7 +166,7 @@ impl Session {
     /// Says once per state folder what taking part means for the user's privacy.
     fn warn_of_addresses(&self, dir: &Path) {
         let mark = dir.join("address-notice-shown");
-        if mark.exists() || std::fs::write(&mark, b"").is_err() {
+        if mark.exists() || write_private(&mark, b"").is_err() {
             return;
         }
         self.say("note: other peers and the trackers of this stream see your address");

@@ -4,11 +4,14 @@
 //! digest: whenever the process dies, the last whole record is there. Records are written, not
 //! synced: they survive the process, and a source that finds the machine rebooted does not rely on
 //! them.
+//!
+//! Only the user may read what lies here: it tells which streams were watched or published. The
+//! modes of files and folders are therefore set outright, whatever the umask makes of them.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -58,10 +61,8 @@ struct Found {
 
 impl Slots {
     fn open(path: PathBuf) -> Result<(Self, Option<Found>), StateError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file =
-            options.open(&path).map_err(|error| StateError::File { path: path.clone(), error })?;
+        let file = open_private(&path, false)
+            .map_err(|error| StateError::File { path: path.clone(), error })?;
         let newest = [0, SLOT_LEN]
             .into_iter()
             .filter_map(|at| read_slot(&file, at))
@@ -144,7 +145,9 @@ impl State {
     pub fn open(dir: &Path, info_hash: InfoHash, source: bool) -> Result<Self, StateError> {
         let dir = dir.join(info_hash.to_string());
         let fail = |path: &Path, error| StateError::File { path: path.to_owned(), error };
-        fs::create_dir_all(&dir).map_err(|error| fail(&dir, error))?;
+        make_private_dir(&dir).map_err(|error| fail(&dir, error))?;
+        // Folders above it may be meant for more than this; this one is not.
+        keep_private(&dir, 0o700);
         let boot = boot_id();
         let lock = if source { Some(lock(&dir.join("lock"))?) } else { None };
         let (head, found_head) = Slots::open(dir.join("head"))?;
@@ -188,22 +191,62 @@ impl State {
             Record::Metadata(raw) => {
                 let path = self.dir.join("info");
                 let part = self.dir.join("info.part");
-                let written = fs::write(&part, raw).and_then(|()| fs::rename(&part, &path));
+                let written = write_private(&part, raw).and_then(|()| fs::rename(&part, &path));
                 written.map_err(|error| StateError::File { path, error })
             }
         }
     }
 }
 
+/// Opens a file for reading and writing that nobody else may open, made if it is not there.
+fn open_private(path: &Path, emptied: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(emptied).mode(0o600);
+    let file = options.open(path)?;
+    if file.metadata().is_ok_and(|m| m.is_file()) {
+        keep_private(path, 0o600);
+    }
+    Ok(file)
+}
+
+/// Gives a file or folder of ours its mode, which another umask or an earlier version may have
+/// left otherwise. One that belongs to somebody else keeps its mode: its owner has chosen it.
+fn keep_private(path: &Path, mode: u32) {
+    if fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o777 != mode) {
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    }
+}
+
+/// Creates or replaces a file that only the user may read.
+///
+/// # Errors
+/// The disk is full or broken, or the file is not the user's.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    open_private(path, true)?.write_all(bytes)
+}
+
+/// Makes a folder that only the user may enter, and those above it that are missing.
+fn make_private_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_private_dir(above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {
+            keep_private(path, 0o700);
+            Ok(())
+        }
+        // Somebody was quicker, or it is no folder, which whoever uses it will be told.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn lock(path: &Path) -> Result<File, StateError> {
     let fail = |error| StateError::File { path: path.to_owned(), error };
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(fail)?;
+    let file = open_private(path, false).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(StateError::Locked(path.to_owned())),
@@ -264,6 +307,25 @@ mod tests {
         let _first = State::open(dir.path(), HASH, true).expect("opens");
         assert!(matches!(State::open(dir.path(), HASH, true), Err(StateError::Locked(_))));
         assert!(State::open(dir.path(), HASH, false).is_ok(), "a viewer may");
+    }
+
+    #[test]
+    fn what_an_earlier_version_left_open_to_others_is_closed() {
+        let dir = tempfile::tempdir().expect("directory");
+        let below = dir.path().join(HASH.to_string());
+        fs::create_dir_all(&below).expect("directory");
+        for name in ["lock", "head", "published", "info.part"] {
+            fs::write(below.join(name), b"").expect("written");
+            let open = fs::Permissions::from_mode(0o644);
+            fs::set_permissions(below.join(name), open).expect("opened");
+        }
+        let mut state = State::open(dir.path(), HASH, true).expect("opens");
+        state.write(&Record::Metadata(Bytes::from_static(b"d1:ai1ee"))).expect("written");
+        for name in ["lock", "head", "published", "info"] {
+            let mode = fs::metadata(below.join(name)).expect(name).permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(fs::metadata(&below).expect("it").permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -217,6 +217,13 @@ impl Process {
         let _ = Command::new("kill").args(["-s", name, "--", &id]).status();
     }
 
+    /// Kills it and whatever it has started, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        let group = format!("-{}", self.id());
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).status();
+        let _ = self.child.wait();
+    }
+
     /// Asks it to end and waits for that.
     ///
     /// # Panics
@@ -234,10 +241,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.status().is_none() {
-            let group = format!("-{}", self.id());
-            let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).status();
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+            self.kill();
         }
     }
 }

@@ -27,7 +27,7 @@ type Signed = BTreeMap<Seq, Vec<Hash>>;
 #[derive(Default)]
 struct Capture {
     signed: Signed,
-    /// Places in the order in which they were first seen as pushes of one connection.
+    /// The places that each connection pushed, in their order.
     pushed: Vec<Vec<Seq>>,
 }
 
@@ -35,26 +35,36 @@ struct Capture {
 pub(crate) struct Recorder {
     capture: Arc<Mutex<Capture>>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    info_hash: InfoHash,
+    key: VerifyingKey,
 }
 
 impl Recorder {
     /// Connects to `port` on loopback again and again.
     pub(crate) fn start(port: u16, info_hash: [u8; 20], key: [u8; 32]) -> Self {
-        let (capture, stop) = <(Arc<Mutex<Capture>>, Arc<AtomicBool>)>::default();
         let key = VerifyingKey::from_bytes(&key).expect("a public key");
-        let (kept, stopped) = (capture.clone(), stop.clone());
-        let thread = std::thread::spawn(move || {
+        let (capture, stop) = <(Arc<Mutex<Capture>>, Arc<AtomicBool>)>::default();
+        let mut recorder =
+            Self { capture, stop, threads: Vec::new(), info_hash: InfoHash(info_hash), key };
+        recorder.listen_to(port);
+        recorder
+    }
+
+    /// Connects to another member too, which may have been told what nobody else was; what both
+    /// say becomes one capture.
+    pub(crate) fn listen_to(&mut self, port: u16) {
+        let (kept, stopped) = (self.capture.clone(), self.stop.clone());
+        let (info_hash, key) = (self.info_hash, self.key);
+        self.threads.push(std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 if let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).pushed.push(Vec::new());
                     // A connection that breaks off is what this is about.
-                    let _ = record(stream, InfoHash(info_hash), &key, &kept, &stopped);
+                    let _ = record(stream, info_hash, &key, &kept, &stopped);
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-        });
-        Self { capture, stop, thread: Some(thread) }
+        }));
     }
 
     /// The highest place seen so far.
@@ -103,7 +113,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
@@ -123,6 +133,11 @@ fn record(
     let hello = ExtendedHandshake::ours(None, None, false, Ipv4Addr::LOCALHOST.into());
     send(&mut stream, 0, hello.encode())?;
     stream.write_all(&Message::HaveNone.head())?;
+    let connection = {
+        let mut capture = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        capture.pushed.push(Vec::new());
+        capture.pushed.len() - 1
+    };
     let mut splitter = Splitter::new();
     let mut handshaken = false;
     let mut buffer = [0; 16 << 10];
@@ -142,7 +157,7 @@ fn record(
                 let theirs = ExtendedHandshake::parse(&payload).map_err(std::io::Error::other)?;
                 introduce(&mut stream, &theirs)?;
             } else if Extension::from_our_id(id) == Some(Extension::Live(Kind::Entries)) {
-                keep(&payload, info_hash, key, kept);
+                keep(&payload, connection, info_hash, key, kept);
             }
         }
     }
@@ -181,7 +196,13 @@ fn introduce(stream: &mut TcpStream, theirs: &ExtendedHandshake) -> std::io::Res
     Ok(())
 }
 
-fn keep(payload: &Bytes, info_hash: InfoHash, key: &VerifyingKey, kept: &Mutex<Capture>) {
+fn keep(
+    payload: &Bytes,
+    connection: usize,
+    info_hash: InfoHash,
+    key: &VerifyingKey,
+    kept: &Mutex<Capture>,
+) {
     let parsed = Live::parse(Kind::Entries, payload).expect("well formed entries");
     let (entries, pushed) = match parsed {
         Some(Live::Entries(Entries::Push { entries })) => (entries, true),
@@ -199,8 +220,8 @@ fn keep(payload: &Bytes, info_hash: InfoHash, key: &VerifyingKey, kept: &Mutex<C
         if !digests.contains(&digest) {
             digests.push(digest);
         }
-        if let Some(order) = capture.pushed.last_mut().filter(|_| pushed) {
-            order.push(entry.head.seq());
+        if pushed {
+            capture.pushed[connection].push(entry.head.seq());
         }
     }
 }

@@ -41,6 +41,8 @@ commands=(
     "ffmpeg ffmpeg"
     "mpv mpv"
     "ip iproute2"
+    "strace strace"
+    "faketime faketime"
     "curl curl"
 )
 

@@ -51,14 +51,17 @@ wait_for_builder() {
     return "$status"
 }
 
-# One --test flag for each test binary that talks to outside programs, or for each that does not.
+# One --test flag for each test binary of a kind: interop talks to outside programs, survive waits
+# for real time to pass, light is everything else.
 test_flags() {
     local path name kind
-    for path in tests/*.rs; do
-        name=$(basename "$path" .rs)
+    for path in tests/*.rs tests/*/main.rs; do
+        name=${path#tests/}
+        name=${name%/main.rs}
+        name=${name%.rs}
         kind=light
-        if [[ $name == interop* ]]; then
-            kind=interop
+        if [[ $name == interop* || $name == survive ]]; then
+            kind=${name%%_*}
         fi
         if [ "$kind" = "$1" ]; then
             echo --test "$name"
@@ -76,9 +79,13 @@ stage "build" cargo test --locked --no-run
 # shellcheck disable=SC2046 # one word per flag is meant
 stage "unit and light tests" \
     cargo test --locked --quiet --no-fail-fast --lib --bins $(test_flags light)
+# They mostly wait, so there are more of them at once than cores.
+# shellcheck disable=SC2046
+RUST_TEST_THREADS=8 stage "what must survive" \
+    cargo test --locked --quiet --no-fail-fast $(test_flags survive)
 stage "documentation tests" cargo test --locked --quiet --doc
 stage "wait for outside programs" wait_for_builder
-# They mostly wait, so there are more of them at once than cores; heavy ones queue in the binary.
+# These wait as well; heavy ones queue in the binary.
 # shellcheck disable=SC2046
 RUST_TEST_THREADS=16 stage "trackers, clients, swarms" \
     cargo test --locked --quiet --no-fail-fast $(test_flags interop)
