@@ -107,6 +107,24 @@ impl Swarm {
         }
     }
 
+    /// The peer says that it holds a piece whose entry it has had from us: from now on its blocks
+    /// of that piece are judged by this entry, unless the broadcaster signed two. True if the
+    /// connection is gone.
+    pub(super) fn acknowledged(&mut self, link: Link, index: PieceIndex) -> bool {
+        let epoch = self.epoch();
+        let proven = self.core.as_ref().and_then(|c| c.feed.proof()).is_some_and(|p| p.0 == epoch);
+        let known = self.core.as_ref().is_some_and(|c| c.feed.get(index).is_some());
+        let Some(peer) = self.peers.get_mut(&link) else { return true };
+        if proven || !known || peer.showed(index) {
+            return false;
+        }
+        let accused = peer.note_showed(index);
+        if accused {
+            self.fault(link, &format_args!("a block of piece {index} failed its hash"));
+        }
+        accused
+    }
+
     /// The peer showed another genuine entry than ours: its blocks of that piece were no lie.
     fn acquit(&mut self, link: Link, seq: Seq) {
         if let Some(peer) = self.peers.get_mut(&link)
@@ -175,9 +193,17 @@ impl Swarm {
             .map(|p| p.link)
             .collect();
         for link in to {
-            let push = Entries::Push { entries: vec![genuine.raw.clone()] };
-            self.send_live(link, &Live::Entries(push));
+            self.push_entry(link, genuine);
         }
+    }
+
+    fn push_entry(&mut self, link: Link, genuine: &Genuine) {
+        let (seq, now, epoch) = (genuine.entry.head.seq(), self.now.mono, self.epoch());
+        if let Some(peer) = self.peers.get_mut(&link).filter(|_| seq.epoch == epoch) {
+            peer.note_told(seq.index, now);
+        }
+        let push = Entries::Push { entries: vec![genuine.raw.clone()] };
+        self.send_live(link, &Live::Entries(push));
     }
 
     /// Forgets what the window no longer covers.
@@ -200,9 +226,10 @@ impl Swarm {
 
     /// Shows a peer the highest entry that we know.
     pub(super) fn show_head(&mut self, link: Link) {
-        let Some(highest) = self.core.as_ref().and_then(|core| core.feed.highest()) else { return };
-        let push = Entries::Push { entries: vec![highest.raw.clone()] };
-        self.send_live(link, &Live::Entries(push));
+        let highest = self.core.as_ref().and_then(|core| core.feed.highest()).cloned();
+        if let Some(highest) = highest {
+            self.push_entry(link, &highest);
+        }
     }
 
     fn run_asked(&mut self, link: Link, run: u8, epoch: Epoch, index: PieceIndex, count: u16) {
@@ -231,7 +258,8 @@ impl Swarm {
     fn run_came(&mut self, link: Link, run: u8, entries: &[Bytes]) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(asked) = peer.runs.remove(&run) else {
-            return self.fault(link, &"an answer that nobody asked for");
+            // Late, or to no ask at all: no offence, and its entries are as good as pushed ones.
+            return self.entries_came(link, Entries::Push { entries: entries.to_vec() });
         };
         if asked.index != NEWEST && entries.is_empty() {
             // Not held there; a block of it that waits here has no one left to vouch for it.
@@ -261,9 +289,7 @@ impl Swarm {
     ) -> bool {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return false };
-        // What is overdue may be asked once more; its number stays taken until it is answered.
-        let same = |r: &Run| r.epoch == epoch && r.index == index && now.since_us(r.at) < RUN_US;
-        if peer.runs.values().any(same) {
+        if peer.runs.values().any(|r| r.epoch == epoch && r.index == index) {
             return true;
         }
         let Some(run) = peer.free_run_id() else { return false };
@@ -393,6 +419,8 @@ impl Swarm {
         let patience = HELD_US_MIN.max(self.piece_us());
         let mut unexplained = Vec::new();
         for peer in self.peers.values_mut() {
+            // Given up: a peer need not answer all asks, and the number is free again.
+            peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
             let held = peer.held.len();
             peer.held.retain(|held| now.since_us(held.at) < patience);
             if peer.held.len() < held {
