@@ -44,7 +44,14 @@ pub(super) const ANSWERS_PER_S: u32 = 32;
 /// Messages that a peer may send in a second, blocks left out: each costs time that others wait
 /// for. Who takes part in a stream of 20 Mbit/s needs a tenth of it.
 pub(super) const MESSAGES_PER_S: u64 = 5000;
-/// So many at once: what waits in the sockets when this machine comes back from a sleep.
+/// Bytes of blocks of no use that a peer may send in a second: those of a slow upstream at
+/// 20 Mbit/s all come too late.
+pub(super) const WASTE_PER_S: u64 = 3 << 20;
+/// So many at once: what is under way when we enter an epoch.
+pub(super) const WASTE_BURST: u64 = 16 << 20;
+/// What looking at a block costs, in bytes: small ones are no cheaper.
+const BLOCK_COST: usize = 1 << 10;
+/// So many messages at once: what waits in the sockets when this machine comes back from a sleep.
 pub(super) const MESSAGES_BURST: u64 = 20_000;
 
 impl Swarm {
@@ -182,6 +189,19 @@ impl Swarm {
             }
             Ok(message) => self.message(link, message),
             Err(error) => self.fault(link, &error),
+        }
+    }
+
+    /// Notes a block that was of no use: of another epoch, or here already. Either may come for a
+    /// while from a peer that does nothing wrong, but not in any amount.
+    fn wasted(&mut self, link: Link, len: usize) {
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.waste.refill(now);
+        peer.waste.spend(len + BLOCK_COST);
+        if !peer.waste.is_open() {
+            let rate = WASTE_PER_S >> 10;
+            self.fault(link, &format_args!("more than {rate} KiB/s of blocks that are of no use"));
         }
     }
 
@@ -334,7 +354,13 @@ impl Swarm {
             Message::NotInterested => peer.wants = false,
             Message::Have(index) => self.have(link, index),
             Message::Request(request) => self.requested(link, request),
-            Message::Piece { index, begin, block } => self.block_came(link, index, begin, &block),
+            Message::Piece { index, begin, block } => {
+                let wasted = self.totals.dropped + self.totals.duplicate;
+                self.block_came(link, index, begin, &block);
+                if self.totals.dropped + self.totals.duplicate > wasted {
+                    self.wasted(link, block.len());
+                }
+            }
             Message::Cancel(request) => self.cancelled(link, request),
             Message::Reject(request) => self.rejected(link, request),
             // What may be asked for while choked is asked for when it is wanted anyway.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::connection::{MESSAGES_BURST, MESSAGES_PER_S};
+use super::connection::{MESSAGES_BURST, MESSAGES_PER_S, WASTE_BURST, WASTE_PER_S};
 use super::haves::Haves;
 use super::rate::{Bucket, Meter};
 use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
@@ -279,6 +279,8 @@ pub struct Peer {
     pub messages: Bucket,
     /// Window messages that it may still send.
     pub windows: Bucket,
+    /// Bytes of blocks of no use that it may still send.
+    pub waste: Bucket,
 }
 
 impl Peer {
@@ -342,6 +344,7 @@ impl Peer {
             reported_at: None,
             messages: Bucket::new(MESSAGES_PER_S, MESSAGES_BURST, now),
             windows: Bucket::new(WINDOWS_PER_S, WINDOWS_BURST, now),
+            waste: Bucket::new(WASTE_PER_S, WASTE_BURST, now),
         }
     }
 

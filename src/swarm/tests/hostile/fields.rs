@@ -412,6 +412,28 @@ fn every_kind_of_message_in_a_flood_ends_the_connection_that_it_comes_on() {
 }
 
 #[test]
+fn blocks_of_no_use_are_borne_for_a_while_and_not_in_any_amount() {
+    let sealed = chain(EPOCH, SECOND, 3);
+    for (what, epoch) in [("of another epoch", Epoch(EPOCH.0 - 9)), ("that are here", EPOCH)] {
+        let mut rig = Rig::viewer();
+        rig.knows(&sealed);
+        let link = rig.declared(epoch);
+        rig.pass(SECOND);
+        grant_all(&mut rig, link);
+        let block = piece(&sealed[2], 0);
+        for _ in 0..500 {
+            rig.say(link, &block);
+        }
+        assert!(rig.is_open(link), "{what}: a race is no crime: {:?}", rig.faults());
+        for _ in 0..1000 {
+            rig.say(link, &block);
+        }
+        assert!(!rig.is_open(link), "{what}");
+        assert!(rig.faults()[0].contains("of no use"), "{what}: {:?}", rig.faults());
+    }
+}
+
+#[test]
 fn window_messages_come_once_a_second_or_not_for_long() {
     let mut rig = Rig::viewer();
     let honest = rig.honest(&chain(EPOCH, SECOND, 3));
