@@ -319,26 +319,28 @@ fn floods_of_every_kind_at_once_stop_neither_the_stream_nor_cost_memory() {
         .map(|(port, ((what, message), n))| {
             let held = held.clone();
             std::thread::spawn(move || {
-                let batch = message.repeat((32 << 10) / message.len() + 1);
+                let batch = message.repeat((512 << 10) / message.len() + 1);
                 let mut stream = connect(port);
                 // What is answered is thrown away in between, without waiting for it.
                 stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a socket");
                 let start = Instant::now();
                 let mut open = stream.write_all(&hello(hash, n)).is_ok();
+                let mut sent = 0;
                 while open && start.elapsed() < Duration::from_secs(15) {
                     open = stream.write_all(&batch).is_ok();
+                    sent += batch.len();
                     open &= !is_closed_within(&mut stream, Duration::from_millis(1));
                 }
                 // It stays open at our end: what it cost must be free all the same.
                 held.lock().expect("not poisoned").push(stream);
-                (what, open)
+                (what, open, sent)
             })
         })
         .collect();
     scene.assert_plays_on();
     for thread in threads {
-        let (what, open) = thread.join().expect("a flood");
-        assert!(!open, "a flood of {what} goes on");
+        let (what, open, sent) = thread.join().expect("a flood");
+        assert!(!open, "a flood of {what} goes on after {sent} bytes");
     }
     std::thread::sleep(Duration::from_secs(6));
     for ((process, _), (memory, files)) in scene.targets.iter().zip(before) {
