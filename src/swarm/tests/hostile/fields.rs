@@ -440,13 +440,14 @@ fn window_messages_come_once_a_second_or_not_for_long() {
     let (calm, hasty) = (rig.declared(EPOCH), rig.declared(EPOCH));
     for n in 0..200u8 {
         rig.say_live(calm, &window(EPOCH, 0, &[n]));
+        rig.say(hasty, &Message::KeepAlive);
         rig.pass(SECOND);
     }
     assert!(rig.is_open(calm) && rig.is_open(honest));
     for n in 0..200u8 {
-        rig.say_live(calm, &window(EPOCH, 0, &[n]));
+        rig.say_live(hasty, &window(EPOCH, 0, &[n]));
     }
-    assert!(!rig.is_open(calm) && !rig.is_open(hasty) == rig.is_open(honest));
+    assert!(!rig.is_open(hasty) && rig.is_open(calm) && rig.is_open(honest));
     assert!(rig.faults().iter().any(|f| f.contains("window messages")));
 }
 
@@ -565,4 +566,30 @@ fn rejects_of_an_epoch_that_is_over_name_the_range_that_was_asked_for() {
     assert!(!rig.messages(link).contains(&Message::Reject(request)));
     rig.say_live(source, &push(&chain(Epoch(EPOCH.0 + 1), SECOND, 1)[0].genuine.raw));
     assert!(rig.messages(link).contains(&Message::Reject(request)));
+}
+
+#[test]
+fn a_standby_takes_over_only_where_two_peers_report_the_standing_head() {
+    let sealed = chain(EPOCH, SECOND, 8);
+    for (behind, mode) in [(false, "publishing"), (true, "following")] {
+        let mut config = Rig::config();
+        config.role = source_role(None);
+        let mut rig = Rig::with(config);
+        let (one, other) = (rig.honest(&sealed[..1]), rig.honest(&sealed[..1]));
+        for link in [one, other] {
+            rig.say_live(link, &window(EPOCH, 0, &[0x80]));
+        }
+        rig.pass(SECOND);
+        for sealed in &sealed[1..] {
+            rig.say_live(one, &push(&sealed.genuine.raw));
+            if !behind {
+                rig.say_live(other, &push(&sealed.genuine.raw));
+            }
+            rig.pass(200_000);
+        }
+        assert_eq!(rig.swarm.source_mode(), Some("following"), "while it is fed");
+        rig.pass(8 * SECOND);
+        assert_eq!(rig.swarm.source_mode(), Some(mode), "one of two has fallen behind: {behind}");
+        assert!(rig.is_open(one) && rig.is_open(other));
+    }
 }
