@@ -526,7 +526,7 @@ fn https_server(reply: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let certificate = CertificateDer::from_pem_file(tls_file("localhost.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(tls_file("localhost.key")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(tls_file("localhost.key.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

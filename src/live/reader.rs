@@ -392,10 +392,9 @@ enum Step {
 
 /// Where a reader may start from `first` on.
 fn places<'a>(feed: &'a Feed, first: &'a Head) -> impl Iterator<Item = &'a Head> {
-    let later = feed
-        .iter()
-        .map(|known| &known.entry.head)
-        .filter(|head| head.index > first.index && head.flags.has(Flags::RANDOM_ACCESS));
+    let later = feed.iter().map(|known| &known.entry.head).filter(|head| {
+        head.index > first.index && head.flags.has(Flags::RANDOM_ACCESS)
+    });
     std::iter::once(first).chain(later)
 }
 

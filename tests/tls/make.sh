@@ -11,8 +11,8 @@ key authority.key
 openssl req -x509 -new -key authority.key -days 36500 -subj "/CN=btlive test authority" \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign \
     -out authority.pem
-key localhost.key
-openssl req -new -key localhost.key -subj "/CN=localhost" -out request.pem
+key localhost.key.pem
+openssl req -new -key localhost.key.pem -subj "/CN=localhost" -out request.pem
 cat >extensions <<EOF
 basicConstraints=critical,CA:FALSE
 extendedKeyUsage=serverAuth
