@@ -1,25 +1,29 @@
 //! Trackers over real sockets: our clients against hostile ones, and against our own.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use btlive::discovery::address::{AddressFault, Policy};
-use btlive::discovery::announce::{Config, State};
-use btlive::discovery::fault::TrackerFault;
-use btlive::discovery::tracker_store::{Bounds, Counts, TrackerStore};
-use btlive::machine::Rng;
-use btlive::net::announcer::{AnnouncerTask, Event as Found};
-use btlive::net::tracker_server::TrackerServer;
-use btlive::net::trackers::TrackerClient;
-use btlive::units::{InfoHash, PeerId};
-use btlive::wire::limits;
-use btlive::wire::tracker::udp::{Request, Response};
-use btlive::wire::tracker::url::TrackerUrl;
-use btlive::wire::tracker::{Announce, Event, Family, Reply};
+use ::btlive::discovery::address::{AddressFault, Policy};
+use ::btlive::discovery::announce::{Config, State};
+use ::btlive::discovery::fault::TrackerFault;
+use ::btlive::discovery::tracker_store::{Bounds, Counts, TrackerStore};
+use ::btlive::machine::Rng;
+use ::btlive::net::announcer::{AnnouncerTask, Event as Found};
+use ::btlive::net::tracker_server::TrackerServer;
+use ::btlive::net::trackers::TrackerClient;
+use ::btlive::units::{InfoHash, PeerId};
+use ::btlive::wire::limits;
+use ::btlive::wire::tracker::udp::{Request, Response};
+use ::btlive::wire::tracker::url::TrackerUrl;
+use ::btlive::wire::tracker::{Announce, Event, Family, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -509,4 +513,118 @@ async fn announcers_find_each_other_over_our_tracker_and_say_goodbye() {
     second.stop().await;
     let gone = tracker.counts.wait_for(|counts| counts.stopped == 2 && counts.peers == 0);
     tokio::time::timeout(patience, gone).await.unwrap().unwrap();
+}
+
+/// A file of `tests/tls`.
+fn tls_file(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name).display().to_string()
+}
+
+/// An HTTPS server with the certificate for localhost that answers each request with `reply`; the
+/// number of requests that it could read.
+fn https_server(reply: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate = CertificateDer::from_pem_file(tls_file("localhost.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(tls_file("localhost.key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let (config, count) = (Arc::new(config), Arc::new(AtomicUsize::new(0)));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, socket.unwrap());
+            // One who does not trust the certificate hangs up here.
+            if stream.read(&mut [0; 4096]).is_ok_and(|len| len > 0) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(&reply);
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    (port, count)
+}
+
+/// `btlive announce URL` where only `authority` is trusted.
+fn announce_over_https(url: &str, authority: &str) -> support::btlive::Ended {
+    let dir = support::temp_dir();
+    let mut process = support::btlive::start(None, "announce", dir.path())
+        .args(["announce", url, "--info-hash", &"ab".repeat(20), "--allow-local", "--json"])
+        .env("SSL_CERT_FILE", tls_file(authority))
+        .env("SSL_CERT_DIR", dir.path())
+        .spawn();
+    let status = process.wait(Duration::from_secs(20));
+    let (stdout, stderr) = (process.stdout(), process.stderr());
+    support::btlive::Ended { code: status.code(), stdout, stderr }
+}
+
+#[test]
+fn an_https_tracker_is_asked_if_its_certificate_is_trusted_and_names_it() {
+    let body = b"d8:intervali1234e5:peers6:\x08\x08\x08\x08\x1a\xe1e";
+    let (port, count) = https_server(http("200 OK", body));
+    let url = format!("https://localhost:{port}/announce");
+    let ended = announce_over_https(&url, "authority.pem");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("1234") && ended.stdout.contains("8.8.8.8:6881"));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    // By another name; by an authority that nobody trusts.
+    let by_number = format!("https://127.0.0.1:{port}/announce");
+    for (url, authority) in [(&by_number, "authority.pem"), (&url, "localhost.pem")] {
+        let ended = announce_over_https(url, authority);
+        assert!(ended.code.is_some_and(|code| code != 0), "{url} with {authority} is trusted");
+        assert!(ended.stderr.contains("certificate"), "{}", ended.stderr);
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 1, "no announce before the certificate is trusted");
+}
+
+#[test]
+fn a_redirect_leads_from_https_to_https_only() {
+    let (addr, asked) = https_server(http("200 OK", b"d8:intervali77e5:peers0:e"));
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let plain = plain.local_addr().unwrap();
+    for (to, followed) in
+        [(format!("https://localhost:{addr}/announce"), true), (format!("http://{plain}/"), false)]
+    {
+        let (port, _) = https_server(http(&format!("302 Found\r\nLocation: {to}"), b""));
+        let url = format!("https://localhost:{port}/announce");
+        let ended = announce_over_https(&url, "authority.pem");
+        assert_eq!(ended.code == Some(0), followed, "{to}: {}", ended.stderr);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_hostile_tracker_costs_a_swarm_neither_memory_nor_the_peers_of_an_honest_one() {
+    let honest = own_tracker("127.0.0.1");
+    let other = AnnouncerTask::start(
+        config(vec![vec![format!("http://{}/announce", honest.http)]], 7003),
+        Arc::new(client()),
+    );
+    let mut status = other.status();
+    let working = status.wait_for(|rows| rows.iter().any(|row| row.state == State::Working));
+    tokio::time::timeout(Duration::from_secs(3), working).await.unwrap().unwrap();
+    let flood = vec![b'0'; 1 << 20];
+    let (flooding, _) = hostile(move |_| Http::Floods(flood.clone(), 64)).await;
+    let (hanging, _) = hostile(|_| Http::Hangs).await;
+    let (turning, _) =
+        hostile(|n| Http::Sends(http(&format!("302 Found\r\nLocation: /{n}"), b""))).await;
+    let elsewhere = hostile_udp(|request| vec![(false, udp_reply(&request, false))]).await;
+    let urls = [flooding, hanging, turning].map(|addr| format!("http://{addr}/announce"));
+    let mut tiers: Vec<Vec<String>> = urls.into_iter().map(|url| vec![url]).collect();
+    tiers.push(vec![format!("udp://{elsewhere}/announce")]);
+    tiers.push(vec![format!("http://{}/announce", honest.http)]);
+    let mut task = AnnouncerTask::start(config(tiers, 7004), Arc::new(client()));
+    let found = tokio::time::timeout(Duration::from_secs(3), task.event()).await.unwrap();
+    assert_eq!(found, Some(Found::Found(vec!["127.0.0.1:7003".parse().unwrap()])));
+    task.stop().await;
+    other.stop().await;
 }

@@ -1,30 +1,59 @@
 //! Whatever connections say, every bound of a swarm holds and its deadline moves.
 //!
 //! The input is a list of steps: connections open and close, time passes, frames come. Frames are
-//! mostly of right form, so that they get beyond the parsers.
+//! mostly of right form, so that they get beyond the parsers; the parts of a genuine stream of two
+//! epochs are at hand, good and spoilt, in whatever order the input wants them.
 #![no_main]
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use std::sync::LazyLock;
+
+use btlive::live::builder::{Builder, Sealed};
 use btlive::machine::{Machine, drain};
 use btlive::swarm::Swarm;
-use btlive::swarm::config::Config;
+use btlive::swarm::config::{Config, Torrent};
 use btlive::swarm::io::{In, Out, ReaderId};
-use btlive::units::{InfoHash, Link, Now, PeerId, Time, UnixUs};
-use btlive::wire::extended::ExtendedHandshake;
+use btlive::units::{BlockNo, Epoch, InfoHash, Link, Now, PeerId, PieceIndex, Time, UnixUs};
+use btlive::wire::extended::{ExtendedHandshake, Extension};
+use btlive::wire::live::{Cover, Entries, Grant, Live, Reason, Window};
 use btlive::wire::message::{Handshake, Message, Reserved};
+use btlive::wire::tlv::Tlvs;
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 use libfuzzer_sys::fuzz_target;
 use sha1::{Digest, Sha1};
 
 const WALL_US: u64 = 1_800_000_000_000_000;
 const LINKS: u64 = 6;
 
-/// The raw `info` of a live torrent whose key is the base point of the curve.
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[42; 32])
+}
+
+/// Two runs of a source, six pieces each.
+static STREAM: LazyLock<Vec<Sealed>> = LazyLock::new(|| {
+    let stream = Torrent::from_info(&info()).expect("valid").stream;
+    let at = |us: u64| Now { mono: Time(1_000_000 + us), wall: UnixUs(WALL_US + 1_000_000 + us) };
+    let mut sealed = Vec::new();
+    for run in 0..2u64 {
+        let epoch = Epoch((WALL_US / 1_000_000 + 10 * run) << 20);
+        let media = "application/octet-stream";
+        let mut builder = Builder::open_epoch(stream, key(), media, at(0), epoch, None);
+        for n in 0..6u64 {
+            let now = at(run * 3_000_000 + n * 200_000);
+            sealed.extend(builder.push(now, vec![(run * 6 + n) as u8; 20_000].into()));
+            let later = at(run * 3_000_000 + n * 200_000 + 200_000);
+            sealed.extend(builder.tick(later));
+        }
+    }
+    sealed
+});
+
+/// The raw `info` of the stream.
 fn info() -> Bytes {
-    let mut key = [0x66u8; 32];
-    key[0] = 0x58;
+    let key = key().verifying_key().to_bytes();
     let mut info = b"d4:lived5:media24:application/octet-stream10:public key32:".to_vec();
     info.extend_from_slice(&key);
     info.extend_from_slice(b"7:versioni1e6:windowi60ee4:name4:fuzz12:piece lengthi65536ee");
@@ -68,6 +97,57 @@ impl Session {
         self.give(In::Frame { link, frame });
     }
 
+    fn say(&mut self, link: Link, message: &Message) {
+        let frame = [message.head(), message.body()].concat();
+        self.frame(link, Bytes::from(frame).slice(4..));
+    }
+
+    fn say_live(&mut self, link: Link, live: &Live) {
+        let id = Extension::Live(live.kind()).our_id();
+        self.say(link, &Message::Extended { id, payload: live.encode() });
+    }
+
+    /// A part of the genuine stream: its entry, its blocks, what announces or grants it.
+    fn genuine(&mut self, link: Link, what: u8, which: u8) {
+        let Some(sealed) = STREAM.get(usize::from(which) % STREAM.len().max(1)) else { return };
+        let head = sealed.genuine.entry.head;
+        let (ext, reason, index) = (Tlvs::default(), Reason::NONE, head.index);
+        match what % 6 {
+            0 => {
+                let entries = vec![sealed.genuine.raw.clone()];
+                self.say_live(link, &Live::Entries(Entries::Push { entries }));
+            }
+            block @ (1 | 2) => {
+                let n = usize::from(block - 1);
+                let Some(payload) = sealed.blocks.get(n).filter(|b| !b.is_empty()) else { return };
+                let mut payload = payload.to_vec();
+                payload[0] ^= u8::from(what >= 250);
+                let begin = n as u32 * 16_384;
+                self.say(link, &Message::Piece { index, begin, block: payload.into() });
+            }
+            3 => {
+                let (base, bitmap) = (PieceIndex(0), Bytes::from_static(&[0xff, 0xff]));
+                let (epoch, hops, kept_ms) = (head.epoch, which % 3, 60_000);
+                let window = Window { epoch, base, kept_ms, hops, reason, bitmap, ext };
+                self.say_live(link, &Live::Window(window));
+            }
+            4 => self.say(link, &Message::Have(index)),
+            _ => {
+                let id = which % 16;
+                for k in [1u8, 2, 4, 8] {
+                    let stripes = 1 << (which % k);
+                    let cover = Cover { k, stripes, part: 0xff };
+                    let (credit, epoch, first, ext) = (1, head.epoch, BlockNo(0), ext.clone());
+                    let grant = Grant { id, reason, cover, credit, epoch, first, ext };
+                    // Only that of the right shape is no offence, so it is the one to be tried.
+                    if which / 16 % 4 == k.ilog2() as u8 {
+                        self.say_live(link, &Live::Grant(grant));
+                    }
+                }
+            }
+        }
+    }
+
     fn open(&mut self, link: Link, live: bool) {
         let addr = SocketAddr::from(([50, link.0 as u8, 1, 1], 4000));
         self.give(In::Up { link, addr, dialled: false });
@@ -106,7 +186,10 @@ fuzz_target!(|bytes: &[u8]| {
         match op & 15 {
             0 => session.give(In::Down { link }),
             1 => session.open(link, true),
-            2 => session.open(link, false),
+            2 => match body {
+                [what, which, ..] => session.genuine(link, *what, *which),
+                _ => session.open(link, false),
+            },
             3 => {
                 let us = u64::from(body.first().copied().unwrap_or(1)) * 10_000;
                 passed += us;

@@ -102,6 +102,10 @@ impl Track {
         let Some(pcr) = header.pcr else { return };
         let first = self.clock.map_or(pcr, |(first, _)| first);
         self.clock = Some((first, pcr));
+        if shift == 0 {
+            // Written again even the same time may have other reserved bits.
+            return;
+        }
         if let Some(field) = packet.get_mut(PCR_AT..).and_then(|f| f.first_chunk_mut()) {
             *field = write_pcr(Pcr(pcr.0 + shift * 300));
         }
@@ -119,7 +123,8 @@ impl Track {
             self.begin(decoded);
         }
         self.extend(payload.get(head.len..).unwrap_or_default());
-        for (at, stamp) in [(PTS_AT, head.pts), (DTS_AT, head.dts)] {
+        let stamps = [(PTS_AT, head.pts), (DTS_AT, head.dts)];
+        for (at, stamp) in stamps.into_iter().filter(|_| shift > 0) {
             let field = payload.get_mut(at..).and_then(|f| f.first_chunk_mut());
             if let (Some(field), Some(stamp)) = (field, stamp) {
                 write_stamp(field, stamp.plus(shift));
@@ -244,6 +249,23 @@ mod tests {
     #[test]
     fn the_first_pass_is_left_as_it_is() {
         assert_eq!(looped(&mut Relabel::new(), &clip(0), 1).concat(), clip(0));
+    }
+
+    #[test]
+    fn the_first_pass_keeps_reserved_bits_that_are_not_as_the_standard_wants_them() {
+        let mut odd = clip(0);
+        for packet in odd.chunks_mut(PACKET_LEN) {
+            let packet: &mut Packet = packet.try_into().expect("whole packets");
+            let header = Header::read(packet);
+            if header.pcr.is_some() {
+                packet[PCR_AT + 4] ^= 0x7E;
+            }
+            if Head::read(header.payload(packet)).is_some_and(|head| head.pts.is_some()) {
+                packet[header.payload_at() + PTS_AT + 4] ^= 1;
+            }
+        }
+        assert!(odd != clip(0));
+        assert!(looped(&mut Relabel::new(), &odd, 1).concat() == odd);
     }
 
     #[test]

@@ -66,6 +66,8 @@ impl Slots {
         let newest = [0, SLOT_LEN]
             .into_iter()
             .filter_map(|at| read_slot(&file, at))
+            // No run of ours writes so many records: behind this one there would be none.
+            .filter(|found| found.number < u64::MAX)
             .max_by_key(|found| found.number);
         let number = newest.as_ref().map_or(0, |found| found.number);
         Ok((Self { path, file, number }, newest))
@@ -326,6 +328,18 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
         assert_eq!(fs::metadata(&below).expect("it").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn behind_a_record_with_the_last_number_the_next_one_is_found() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("slots");
+        fs::write(&path, encode_slot(u64::MAX, [1; 16], b"foreign")).expect("written");
+        let (mut slots, found) = Slots::open(path.clone()).expect("opens");
+        assert_eq!(found, None);
+        slots.write([1; 16], b"ours").expect("written");
+        let (_, found) = Slots::open(path).expect("opens");
+        assert_eq!(found.map(|f| f.payload), Some(Bytes::from_static(b"ours")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::units::Link;
 use crate::wire::message::{Splitter, WireError};
@@ -24,6 +24,9 @@ const SEND_BUFFER_LEN: usize = 64 << 10;
 const WRITES_MAX: usize = 4096;
 /// Slices handed to the kernel at once.
 const SLICES_MAX: usize = 64;
+/// What a closed connection still has to write is given up after this long: who does not read must
+/// not hold its buffers for ever.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
 
@@ -73,11 +76,13 @@ pub enum NetEvent {
 }
 
 /// The driver's end of a connection; dropping it closes the connection once what was handed over
-/// has been written.
+/// has been written, or after a few seconds.
 #[derive(Debug)]
 pub struct Connection {
     writes: mpsc::Sender<(Bytes, Bytes)>,
     reader: tokio::task::AbortHandle,
+    /// Tells the writer by its end that the connection is to be closed.
+    _open: oneshot::Sender<()>,
 }
 
 impl Connection {
@@ -90,8 +95,15 @@ impl Connection {
         let (read, write) = stream.into_split();
         let (writes, queue) = mpsc::channel(WRITES_MAX);
         let reader = tokio::spawn(read_frames(link, read, events.clone())).abort_handle();
-        tokio::spawn(write_out(link, write, queue, events.clone()));
-        Self { writes, reader }
+        let (open, closed) = oneshot::channel::<()>();
+        let writer = write_out(link, write, queue, events.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = writer => {}
+                () = async { let _ = closed.await; tokio::time::sleep(LAST_WORDS).await } => {}
+            }
+        });
+        Self { writes, reader, _open: open }
     }
 
     /// Hands bytes over; false if the connection does not take any more.

@@ -42,6 +42,18 @@ const STRIKES_MAX: u32 = 64;
 const REPORT_US: u64 = 1_000_000;
 /// Answers to asks for runs and clocks that a peer gets in a second.
 pub(super) const ANSWERS_PER_S: u32 = 32;
+/// Messages that a peer may send in a second, blocks left out: each costs time that others wait
+/// for. Who takes part in a stream of 20 Mbit/s needs a tenth of it.
+pub(super) const MESSAGES_PER_S: u64 = 5000;
+/// Bytes of blocks of no use that a peer may send in a second: those of a slow upstream at
+/// 20 Mbit/s all come too late.
+pub(super) const WASTE_PER_S: u64 = 3 << 20;
+/// So many at once: what is under way when we enter an epoch.
+pub(super) const WASTE_BURST: u64 = 16 << 20;
+/// What looking at a block costs, in bytes: small ones are no cheaper.
+const BLOCK_COST: usize = 1 << 10;
+/// So many messages at once: what waits in the sockets when this machine comes back from a sleep.
+pub(super) const MESSAGES_BURST: u64 = 20_000;
 
 impl Swarm {
     pub(super) fn up(&mut self, link: Link, addr: SocketAddr, dialled: bool) {
@@ -130,10 +142,8 @@ impl Swarm {
             self.roster.closed(listens, now, rest);
         }
         self.lose_upstream(peer.link);
-        if peer.is_live() || fault {
-            let reason = reason.to_owned();
-            self.event(Event::PeerLeft { addr: peer.addr, reason, fault });
-        }
+        let reason = reason.to_owned();
+        self.event(Event::PeerLeft { addr: peer.addr, reason, fault });
     }
 
     /// Closes what is overdue and keeps the rest open.
@@ -183,9 +193,37 @@ impl Swarm {
             return;
         }
         match Message::parse(frame) {
+            Ok(message) if self.is_flood(link, &message) => {
+                self.fault(link, &format_args!("more than {MESSAGES_PER_S} messages a second"));
+            }
             Ok(message) => self.message(link, message),
             Err(error) => self.fault(link, &error),
         }
+    }
+
+    /// Notes a block that was of no use: of another epoch, or here already. Either may come for a
+    /// while from a peer that does nothing wrong, but not in any amount.
+    fn wasted(&mut self, link: Link, len: usize) {
+        let now = self.now.mono;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.waste.refill(now);
+        peer.waste.spend(len + BLOCK_COST);
+        if !peer.waste.is_open() {
+            let rate = WASTE_PER_S >> 10;
+            self.fault(link, &format_args!("more than {rate} KiB/s of blocks that are of no use"));
+        }
+    }
+
+    /// Whether this message is one too many. Blocks do not count: whoever sends one that was not
+    /// asked for is dropped soon, and those that were must not be too quick.
+    fn is_flood(&mut self, link: Link, message: &Message) -> bool {
+        let Some(peer) = self.peers.get_mut(&link) else { return false };
+        if matches!(message, Message::Piece { .. }) {
+            return false;
+        }
+        peer.messages.refill(self.now.mono);
+        peer.messages.spend(1);
+        !peer.messages.is_open()
     }
 
     fn handshake(&mut self, link: Link, theirs: &Handshake) {
@@ -261,8 +299,10 @@ impl Swarm {
         };
         let Some(peer) = self.peers.get_mut(&link) else { return };
         if peer.stage != Stage::Extended {
-            // Sent again by who has got the metadata; nothing else of it counts.
-            peer.extended.metadata_size = theirs.metadata_size.or(peer.extended.metadata_size);
+            // Sent again, for example by who has got the metadata: it replaces the first one, but
+            // what was decided by that one stands.
+            let metadata_size = theirs.metadata_size.or(peer.extended.metadata_size);
+            peer.extended = ExtendedHandshake { metadata_size, ..theirs };
             return;
         }
         let speaks = REQUIRED.iter().all(|k| theirs.id_of(Extension::Live(*k)).is_some());
@@ -313,7 +353,7 @@ impl Swarm {
             | Message::Suggest(_)
             | Message::HaveNone
             | Message::Unknown { .. } => {}
-            // What is held says the window: these would claim what nobody can hold.
+            // Nobody holds all of a stream, and a bitfield has no place to count from.
             Message::Bitfield(_) | Message::HaveAll => {
                 self.fault(link, &"a bitfield or have all in a live swarm");
             }
@@ -326,7 +366,13 @@ impl Swarm {
             Message::NotInterested => peer.wants = false,
             Message::Have(index) => self.have(link, index),
             Message::Request(request) => self.requested(link, request),
-            Message::Piece { index, begin, block } => self.block_came(link, index, begin, &block),
+            Message::Piece { index, begin, block } => {
+                let wasted = self.totals.dropped + self.totals.duplicate;
+                self.block_came(link, index, begin, &block);
+                if self.totals.dropped + self.totals.duplicate > wasted {
+                    self.wasted(link, block.len());
+                }
+            }
             Message::Cancel(request) => self.cancelled(link, request),
             Message::Reject(request) => self.rejected(link, request),
             // What may be asked for while choked is asked for when it is wanted anyway.
@@ -346,6 +392,11 @@ impl Swarm {
         if peer.epoch != epoch {
             return;
         }
+        let acknowledged = peer.was_told(index, now);
+        if acknowledged && self.acknowledged(link, index) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&link) else { return };
         self.pull_dirty = true;
         let seq = Seq { epoch, index };
         let Some(core) = &self.core else { return };

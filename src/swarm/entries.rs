@@ -107,6 +107,24 @@ impl Swarm {
         }
     }
 
+    /// The peer says that it holds a piece whose entry it has had from us: from now on its blocks
+    /// of that piece are judged by this entry, unless the broadcaster signed two. True if the
+    /// connection is gone.
+    pub(super) fn acknowledged(&mut self, link: Link, index: PieceIndex) -> bool {
+        let epoch = self.epoch();
+        let proven = self.core.as_ref().and_then(|c| c.feed.proof()).is_some_and(|p| p.0 == epoch);
+        let known = self.core.as_ref().is_some_and(|c| c.feed.get(index).is_some());
+        let Some(peer) = self.peers.get_mut(&link) else { return true };
+        if proven || !known || peer.showed(index) {
+            return false;
+        }
+        let accused = peer.note_showed(index);
+        if accused {
+            self.fault(link, &format_args!("a block of piece {index} failed its hash"));
+        }
+        accused
+    }
+
     /// The peer showed another genuine entry than ours: its blocks of that piece were no lie.
     fn acquit(&mut self, link: Link, seq: Seq) {
         if let Some(peer) = self.peers.get_mut(&link)
@@ -175,9 +193,17 @@ impl Swarm {
             .map(|p| p.link)
             .collect();
         for link in to {
-            let push = Entries::Push { entries: vec![genuine.raw.clone()] };
-            self.send_live(link, &Live::Entries(push));
+            self.push_entry(link, genuine);
         }
+    }
+
+    fn push_entry(&mut self, link: Link, genuine: &Genuine) {
+        let (seq, now, epoch) = (genuine.entry.head.seq(), self.now.mono, self.epoch());
+        if let Some(peer) = self.peers.get_mut(&link).filter(|_| seq.epoch == epoch) {
+            peer.note_told(seq.index, now);
+        }
+        let push = Entries::Push { entries: vec![genuine.raw.clone()] };
+        self.send_live(link, &Live::Entries(push));
     }
 
     /// Forgets what the window no longer covers.
@@ -200,9 +226,10 @@ impl Swarm {
 
     /// Shows a peer the highest entry that we know.
     pub(super) fn show_head(&mut self, link: Link) {
-        let Some(highest) = self.core.as_ref().and_then(|core| core.feed.highest()) else { return };
-        let push = Entries::Push { entries: vec![highest.raw.clone()] };
-        self.send_live(link, &Live::Entries(push));
+        let highest = self.core.as_ref().and_then(|core| core.feed.highest()).cloned();
+        if let Some(highest) = highest {
+            self.push_entry(link, &highest);
+        }
     }
 
     fn run_asked(&mut self, link: Link, run: u8, epoch: Epoch, index: PieceIndex, count: u16) {
@@ -230,8 +257,10 @@ impl Swarm {
 
     fn run_came(&mut self, link: Link, run: u8, entries: &[Bytes]) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        // An answer to what was given up: its number may be in use again, or not yet.
-        let Some(asked) = peer.runs.remove(&run) else { return };
+        let Some(asked) = peer.runs.remove(&run) else {
+            // Late, or to no ask at all: no offence, and its entries are as good as pushed ones.
+            return self.entries_came(link, Entries::Push { entries: entries.to_vec() });
+        };
         if asked.index != NEWEST && entries.is_empty() {
             // Not held there; a block of it that waits here has no one left to vouch for it.
             let held = peer.held.len();
@@ -260,8 +289,7 @@ impl Swarm {
     ) -> bool {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return false };
-        let same = |r: &Run| r.epoch == epoch && r.index == index;
-        if peer.runs.values().any(same) {
+        if peer.runs.values().any(|r| r.epoch == epoch && r.index == index) {
             return true;
         }
         let Some(run) = peer.free_run_id() else { return false };
@@ -391,7 +419,7 @@ impl Swarm {
         let patience = HELD_US_MIN.max(self.piece_us());
         let mut unexplained = Vec::new();
         for peer in self.peers.values_mut() {
-            // What is overdue is given up, and its number is free again.
+            // Given up: a peer need not answer all asks, and the number is free again.
             peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
             let held = peer.held.len();
             peer.held.retain(|held| now.since_us(held.at) < patience);

@@ -7,7 +7,7 @@ use super::Swarm;
 use super::entries::CLAIM_US;
 use super::io::Event;
 use super::peer::OrderState;
-use crate::units::{BLOCK_LEN, Epoch, Link, PieceIndex, Seq, Time};
+use crate::units::{BLOCK_LEN, BlockId, Epoch, Link, PieceIndex, Seq, Time};
 use crate::wire::limits::WINDOW_PIECES_MAX;
 use crate::wire::live::{End, HOPS_UNKNOWN, Live, NEWEST, Reason, Window};
 use crate::wire::message::{Message, Request};
@@ -51,16 +51,16 @@ impl Swarm {
     /// that is over.
     fn void(&mut self, link: Link) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        let requested: Vec<Request> = peer
-            .jobs
-            .values()
-            .filter(|job| job.flow.is_none())
-            .map(|job| Request {
-                index: job.block.piece,
-                begin: u32::from(job.block.block) * BLOCK_LEN,
-                len: BLOCK_LEN,
-            })
-            .collect();
+        let (old, store) = (self.upstream.epoch(), self.core.as_ref().map(|core| &core.store));
+        let request = |BlockId { piece, block }| {
+            let seq = Seq { epoch: old, index: piece };
+            let held = store.and_then(|store| store.piece(seq));
+            let len = held.map_or(0, |piece| piece.genuine.entry.head.block_len(block));
+            let len = if len > 0 { len } else { BLOCK_LEN };
+            Request { index: piece, begin: u32::from(block) * BLOCK_LEN, len }
+        };
+        let pulls = peer.jobs.values().filter(|job| job.flow.is_none());
+        let requested: Vec<Request> = pulls.map(|job| request(job.block)).collect();
         let flows: Vec<u8> =
             peer.flows.iter().filter(|(_, f)| f.cover.is_some()).map(|(id, _)| *id).collect();
         peer.forget_epoch();
@@ -132,6 +132,12 @@ impl Swarm {
         let now = self.now.mono;
         let ours = self.epoch();
         let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.windows.refill(now);
+        peer.windows.spend(1);
+        if !peer.windows.is_open() {
+            // Each costs more than most messages: one a second is what a peer may need.
+            return self.strike(link, &"window messages far more often than once a second");
+        }
         if window.epoch < peer.epoch {
             return self.fault(link, &"declared an epoch below its own");
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::connection::{MESSAGES_BURST, MESSAGES_PER_S, WASTE_BURST, WASTE_PER_S};
 use super::haves::Haves;
 use super::rate::{Bucket, Meter};
 use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
@@ -32,8 +33,14 @@ const RUN_BYTES_BURST: u64 = 512 << 10;
 /// A small offence is forgiven after this long.
 const STRIKE_FORGIVEN_US: u64 = 5_000_000;
 
-/// Entries remembered as shown by a peer.
+/// Entries remembered as shown by a peer, and to it.
 const SHOWED_MAX: usize = 512;
+/// A `have` that comes sooner than this after its entry went out may have crossed it on the way.
+const CROSSING_US_MIN: u64 = 250_000;
+
+/// Window messages that a peer may send in a second, and at once.
+const WINDOWS_PER_S: u64 = 2;
+const WINDOWS_BURST: u64 = 64;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +228,8 @@ pub struct Peer {
     sent: VecDeque<BlockId>,
     /// Pieces of the present epoch whose entries it showed us lately.
     showed: VecDeque<PieceIndex>,
+    /// Pieces of the present epoch whose entries it was sent lately, and when.
+    told: VecDeque<(PieceIndex, Time)>,
     /// Pieces of which it sent a bad block and whose entry it has yet to show.
     pub accused: BTreeSet<PieceIndex>,
     /// It had no room for a request: it is not asked again before.
@@ -266,6 +275,12 @@ pub struct Peer {
     pub run_bytes: Bucket,
     /// When it was last told what came under which credit id.
     pub reported_at: Option<Time>,
+    /// Messages that it may still send.
+    pub messages: Bucket,
+    /// Window messages that it may still send.
+    pub windows: Bucket,
+    /// Bytes of blocks of no use that it may still send.
+    pub waste: Bucket,
 }
 
 impl Peer {
@@ -305,6 +320,7 @@ impl Peer {
             sent: VecDeque::new(),
             busy_until: Time::ZERO,
             showed: VecDeque::new(),
+            told: VecDeque::new(),
             accused: BTreeSet::new(),
             held: Vec::new(),
             runs: BTreeMap::new(),
@@ -326,6 +342,9 @@ impl Peer {
             answers: (Time::ZERO, 0),
             run_bytes: Bucket::new(RUN_BYTES_PER_S, RUN_BYTES_BURST, now),
             reported_at: None,
+            messages: Bucket::new(MESSAGES_PER_S, MESSAGES_BURST, now),
+            windows: Bucket::new(WINDOWS_PER_S, WINDOWS_BURST, now),
+            waste: Bucket::new(WASTE_PER_S, WASTE_BURST, now),
         }
     }
 
@@ -423,9 +442,29 @@ impl Peer {
         self.accused.clear();
     }
 
-    /// Forgets which entries it showed us, when we enter another epoch.
+    /// Notes that it was sent an entry.
+    pub fn note_told(&mut self, index: PieceIndex, now: Time) {
+        if self.told.iter().any(|(told, _)| *told == index) {
+            return;
+        }
+        if self.told.len() >= SHOWED_MAX {
+            self.told.pop_front();
+        }
+        self.told.push_back((index, now));
+    }
+
+    /// Whether it was sent the entry of this piece so long ago that it speaks of the piece
+    /// knowing it.
+    #[must_use]
+    pub fn was_told(&self, index: PieceIndex, now: Time) -> bool {
+        let crossing = CROSSING_US_MIN.max(2 * self.rtt_us.unwrap_or(CROSSING_US_MIN));
+        self.told.iter().any(|(told, at)| *told == index && now.since_us(*at) > crossing)
+    }
+
+    /// Forgets which entries it showed us and was sent, when we enter another epoch.
     pub fn forget_shown(&mut self) {
         self.showed.clear();
+        self.told.clear();
     }
 
     /// Notes an ask for its time.

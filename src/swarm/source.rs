@@ -279,7 +279,11 @@ impl Swarm {
             return false;
         }
         let Some(source) = &self.source else { return false };
-        let same = self.peers.values().filter(|p| p.is_live() && p.epoch == head.epoch).count();
+        // Not those of the epoch: who has fallen behind cannot tell that the head stands still.
+        // The silent feed makes us ask for it, so everybody who is asked has shown what it has.
+        let seq = head.seq();
+        let reports = |p: &&super::peer::Peer| p.shown == Some(seq) || p.holds(seq);
+        let same = self.peers.values().filter(|p| p.is_live()).filter(reports).count();
         same >= if source.peers_seen >= 2 { 2 } else { 1 }
     }
 

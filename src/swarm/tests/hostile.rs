@@ -2,6 +2,8 @@
 //!
 //! After every input all bounds must hold, and a tick at the deadline must move the deadline.
 
+mod fields;
+
 use super::*;
 use crate::live::builder::{Builder, Sealed};
 use crate::machine::Machine;
