@@ -13,6 +13,9 @@ use crate::wire::live::{End, HOPS_UNKNOWN, Live, NEWEST, Reason, Window};
 use crate::wire::message::{Message, Request};
 use crate::wire::tlv::Tlvs;
 
+/// A change of our own is told this often at most.
+const WINDOW_US: u64 = 1_000_000;
+
 impl Swarm {
     /// Enters `epoch` if it is above the one we were in. The feed has taken an entry of it.
     pub(super) fn follow_epoch(&mut self, epoch: Epoch) {
@@ -80,6 +83,21 @@ impl Swarm {
     pub(super) fn send_window(&mut self, link: Link) {
         let window = self.window();
         self.send_live(link, &Live::Window(window));
+    }
+
+    /// Tells everybody when our distance or the reason of our stalling has changed.
+    pub(super) fn tell_changes(&mut self) {
+        let now = self.now.mono;
+        let says = (self.hops(), self.stall_reason());
+        if self.core.is_none() || says == self.said || now.since_us(self.said_at) < WINDOW_US {
+            return;
+        }
+        (self.said, self.said_at) = (says, now);
+        let links: Vec<Link> =
+            self.peers.values().filter(|p| p.is_live()).map(|p| p.link).collect();
+        for link in links {
+            self.send_window(link);
+        }
     }
 
     fn window(&self) -> Window {

@@ -52,7 +52,7 @@ use crate::live::store::Store;
 use crate::machine::{Machine, Rng};
 use crate::units::{BlockId, Epoch, Link, Now, PieceIndex, Seq, Time};
 use crate::wire::extended::Extension;
-use crate::wire::live::Live;
+use crate::wire::live::{HOPS_UNKNOWN, Live, Reason};
 use crate::wire::message::Message;
 
 use config::{Config, Role, Torrent};
@@ -118,6 +118,9 @@ pub struct Swarm {
     in_flight: BTreeMap<BlockId, Link>,
     /// When blocks that no neighbour had went out again.
     rescued: BTreeMap<BlockId, Time>,
+    /// The distance and reason that windows said last, and when that was told.
+    said: (u8, Reason),
+    said_at: Time,
     /// Pieces completed since the last tick, still to be announced.
     untold: Vec<Seq>,
 
@@ -170,6 +173,8 @@ impl Swarm {
             backfill_at: Time::ZERO,
             in_flight: BTreeMap::new(),
             rescued: BTreeMap::new(),
+            said: (HOPS_UNKNOWN, Reason::NONE),
+            said_at: Time::ZERO,
             untold: Vec::new(),
             last_entry_at: Time::ZERO,
             feed_retry_at: Time::ZERO,
@@ -317,6 +322,7 @@ impl Swarm {
         self.tick_at = now.after_us(TICK_US);
         self.check_connections();
         self.tell_haves();
+        self.tell_changes();
         self.tick_metadata();
         self.tick_source();
         self.tick_feed();
