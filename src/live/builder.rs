@@ -14,6 +14,7 @@ use super::clock::SourceClock;
 use super::feed::Genuine;
 use super::{EPOCH_INDEX_GAP, Stream};
 use crate::media::cut::{Cutter, Span};
+use crate::media::ts::PACKET_LEN;
 use crate::units::{BLOCK_LEN, BlockNo, Epoch, Now, PieceIndex, Seq, Time, UnixUs};
 use crate::wire::feed::{EXT_TABLES, Entry, Flags, HEAD_LEN, Hash, Head, SIGNATURE_LEN};
 use crate::wire::limits::ENTRY_EXT_LEN_MAX;
@@ -215,9 +216,17 @@ impl Builder {
         sealed
     }
 
+    /// Bytes at which a piece is full: whole packets, so that what follows a missing piece begins
+    /// with one.
+    fn full_len(&self) -> usize {
+        let len = self.stream.piece_len as usize;
+        if self.cutter.is_opaque() { len } else { len - len % PACKET_LEN }
+    }
+
     fn take(&mut self, now: Now, came: Time, spans: Vec<Span>) -> Vec<Sealed> {
         let mut sealed = Vec::new();
         for mut span in spans {
+            let full = self.full_len();
             if span.rap {
                 sealed.extend(self.close(now));
             }
@@ -236,10 +245,10 @@ impl Builder {
                     flags,
                     tables: std::mem::take(&mut tables),
                 });
-                let room = self.stream.piece_len as usize - open.bytes.len();
+                let room = full.saturating_sub(open.bytes.len());
                 let part = span.bytes.split_to(room.min(span.bytes.len()));
                 open.bytes.extend_from_slice(&part);
-                if open.bytes.len() == self.stream.piece_len as usize {
+                if open.bytes.len() >= full {
                     sealed.extend(self.close(now));
                     if !self.cutter.is_opaque() {
                         flags = Flags::default();
@@ -358,6 +367,19 @@ mod tests {
         assert_eq!(lens, [65_536, 65_536, 18_928]);
         assert_eq!(sealed[2].genuine.entry.head.span_us, PIECE_US as u32);
         assert_eq!(sealed[2].genuine.entry.head.first_block, BlockNo(8));
+        check(&sealed);
+    }
+
+    #[test]
+    fn a_piece_of_a_transport_stream_holds_whole_packets() {
+        let media = crate::media::cut::MPEG_TS;
+        let mut builder = Builder::open_epoch(stream(), key(), media, now(0), Epoch(9), None);
+        let mut packet = [0xff; PACKET_LEN];
+        packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+        let mut sealed = builder.push(now(0), Bytes::from(packet.repeat(800)));
+        sealed.extend(builder.end(now(1)));
+        let lens: Vec<u32> = sealed.iter().map(|s| s.genuine.entry.head.len).collect();
+        assert_eq!(lens, [65_424, 65_424, 19_552, 0]);
         check(&sealed);
     }
 
