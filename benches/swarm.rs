@@ -4,6 +4,8 @@
 //! code 1 if a limit is not kept.
 #![allow(clippy::disallowed_methods, reason = "a measurement lives in real time")]
 
+#[path = "../tests/support/page.rs"]
+mod page;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
         broken.extend(figures.broken().into_iter().map(|what| format!("{count} viewers: {what}")));
     }
     print!("{table}");
-    write_page(&table);
+    page::write("swarm", &table);
     for fault in &broken {
         eprintln!("limit not kept: {fault}");
     }
@@ -155,15 +157,4 @@ fn heading(viewers: &str, seconds: u32) -> String {
     let dashes = "| --- ".repeat(columns.matches('|').count() - 1);
     writeln!(text, "{columns}\n{dashes}|").expect("writing to a String");
     text
-}
-
-/// Puts the table between the page's marks.
-fn write_page(table: &str) {
-    const BEGIN: &str = "<!-- swarm: written by `cargo bench --bench swarm` -->\n";
-    const END: &str = "<!-- swarm: end -->";
-    let path = support::root().join("docs/performance.md");
-    let page = std::fs::read_to_string(&path).expect("read docs/performance.md");
-    let (before, rest) = page.split_once(BEGIN).expect("the beginning mark");
-    let (_, after) = rest.split_once(END).expect("the end mark");
-    std::fs::write(&path, format!("{before}{BEGIN}\n{table}\n{END}{after}")).expect("write it");
 }

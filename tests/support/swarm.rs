@@ -18,7 +18,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) trackers: &'a [String],
     /// Where all of its processes run; none is this machine's own network.
     pub(crate) namespace: Option<&'a Namespace>,
-    /// The stream's rate in bit/s. The broadcaster may send twice that and a tenth more.
+    /// The stream's rate in bit/s. The broadcaster may send twice that.
     pub(crate) rate: u64,
     /// How long the stream is.
     pub(crate) seconds: u32,
@@ -50,7 +50,7 @@ impl<'a> Swarm<'a> {
         let dir = super::temp_dir();
         let live = btlive::create_for(dir.path(), plan.trackers, plan.rate);
         before(&live);
-        let upload_limit = (plan.rate * 22 / 10).to_string();
+        let upload_limit = (plan.rate * 2).to_string();
         let mut broadcaster = member(plan.namespace, dir.path(), "broadcaster")
             .args(["--upload-limit", &upload_limit, "--input", "-", "--on-eof", "end"])
             .args(["--key", &live.key, &live.torrent])
