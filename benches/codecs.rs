@@ -140,7 +140,7 @@ fn feed(c: &mut Criterion) {
         b.iter(|| Live::parse(Kind::Entries, black_box(&push)).expect("valid"));
     });
     let mut feed = Feed::new(stream(&key)).expect("a key");
-    let Ok(Offer::New(genuine)) = feed.offer(&Bytes::from(entry.encode())) else { panic!("known") };
+    let Ok(Offer::New(genuine)) = feed.offer(&entry.encode()) else { panic!("known") };
     group.throughput(Throughput::Bytes(u64::from(BLOCK_LEN)));
     group.bench_function("verify_and_keep_block_of_16_kib", |b| {
         let fresh = || {
