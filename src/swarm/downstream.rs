@@ -40,6 +40,12 @@ const ENTRY_FLOWS_VIEWER: usize = 16;
 /// second.
 const OVERDRAWN: f64 = 0.1;
 const SHED_US: u64 = 1_000_000;
+/// Flows are exchanged for others this often at most.
+const SWAP_US: u64 = 200_000;
+/// Primary stripes are wished for if somebody did so in this time.
+const PRIMARY_US: u64 = 2_000_000;
+/// Part of the budget that is kept for them.
+const RESERVE: f64 = 0.75;
 /// Blocks by their number modulo this: as fine as stripes can be.
 const BLOCK_CLASSES: u32 = 32;
 /// Priority of requested blocks that no neighbour has, of subscribed and of other requested ones.
@@ -75,7 +81,15 @@ impl Swarm {
         let (cover, reason) = match wish.stripe {
             Stripe::Entries => self.grantable_entries(link),
             Stripe::Blocks if wish.epoch != self.epoch() => (None, Reason::EPOCH),
-            Stripe::Blocks => self.grantable_blocks(link, &wish.cover),
+            Stripe::Blocks => {
+                if self.is_primary(&wish.cover) && self.supplies(link, &wish.cover) {
+                    self.primary_at = self.now.mono;
+                }
+                if self.is_publishing() || self.supplies(link, &wish.cover) {
+                    self.make_room(link, &wish.cover);
+                }
+                self.grantable_blocks(link, &wish.cover)
+            }
         };
         let nothing = Cover { stripes: 0, part: 0, ..wish.cover };
         let granted = cover.unwrap_or(nothing);
@@ -133,15 +147,73 @@ impl Swarm {
         if !self.is_publishing() && !self.supplies(link, wish) {
             return (None, Reason::LATE);
         }
-        let wanted = f64::from(wish.eighths()) / (8.0 * f64::from(wish.k));
+        let wanted = share(wish);
         if self.is_publishing() && !self.is_least_given(wish) {
             return (None, Reason::FULL);
         }
-        if wanted <= self.spare_share() {
+        let kept = if self.is_primary(wish) { 0.0 } else { self.reserve() };
+        if wanted + kept <= self.spare_share() {
             (Some(*wish), Reason::NONE)
         } else {
             (None, Reason::FULL)
         }
+    }
+
+    /// Ends a flow for the sake of a wish that matters more: at the source the one of a peer that
+    /// has at least two more of them, so that first copies go to different peers; elsewhere one of a
+    /// stripe that others can give as well as we.
+    fn make_room(&mut self, link: Link, wish: &Cover) {
+        let now = self.now.mono;
+        if now < self.swap_at || share(wish) <= self.spare_share() && !self.is_publishing() {
+            return;
+        }
+        let count = |p: &Peer| p.flows.values().filter(|f| f.cover.is_some()).count();
+        let own = self.peers.get(&link).map_or(0, count);
+        let mut victims: Vec<(usize, Link, u8)> = Vec::new();
+        for peer in self.peers.values().filter(|p| p.link != link) {
+            for (id, flow) in &peer.flows {
+                let Some(cover) = flow.cover else { continue };
+                let fits = if self.is_publishing() {
+                    cover == *wish && count(peer) >= own + 2
+                } else {
+                    self.is_primary(wish) && !self.is_primary(&cover)
+                };
+                if fits {
+                    victims.push((count(peer), peer.link, *id));
+                }
+            }
+        }
+        let Some((_, victim, id)) = victims.iter().max().copied() else { return };
+        self.swap_at = now.after_us(SWAP_US);
+        self.end_flow(victim, id, Reason::FULL);
+    }
+
+    /// Whether a wish is for a stripe that few can give but we: one that we get from the source
+    /// itself, or without such a one that which our name chooses.
+    fn is_primary(&self, wish: &Cover) -> bool {
+        let k = self.upstream.k();
+        if self.is_publishing() || wish.k != k {
+            return false;
+        }
+        let direct = self.peers.values().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
+        let direct = direct.filter(|o| o.state == OrderState::Active);
+        let mut direct = direct.filter_map(|o| o.stripe).peekable();
+        if direct.peek().is_some() {
+            return direct.any(|stripe| wish.stripes == 1 << stripe);
+        }
+        let favourite = self.config.peer_id.0.last().copied().unwrap_or(0) % k;
+        wish.stripes == 1 << favourite
+    }
+
+    /// Share of the stream that is kept for our primary stripes, while somebody wishes for them.
+    fn reserve(&self) -> f64 {
+        if self.is_publishing() || self.now.mono.since_us(self.primary_at) > PRIMARY_US {
+            return 0.0;
+        }
+        let budget = self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02);
+        let flows = self.peers.values().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
+        let primary: f64 = flows.filter(|cover| self.is_primary(cover)).map(|c| share(&c)).sum();
+        (budget * RESERVE - primary).max(0.0)
     }
 
     /// Whether no part of the stream has gone out less often than what is wished for. A source
@@ -209,7 +281,7 @@ impl Swarm {
         let flows = self.served().flat_map(|p| p.flows.values());
         let given: f64 = flows
             .filter_map(|f| f.cover)
-            .map(|cover| f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1))))
+            .map(|cover| share(&cover))
             .sum();
         // Message heads, entries and haves ride along: 2 %.
         self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02) - given
@@ -480,4 +552,9 @@ fn covers(flow: &Flow, epoch: Epoch, no: BlockNo) -> bool {
     flow.epoch == epoch
         && (flow.first..=flow.last).contains(&no)
         && flow.cover.is_some_and(|cover| cover.covers(no))
+}
+
+/// The share of the stream that is covered; 1.0 is all of it.
+fn share(cover: &Cover) -> f64 {
+    f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1)))
 }

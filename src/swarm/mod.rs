@@ -121,6 +121,9 @@ pub struct Swarm {
     /// The distance and reason that windows said last, and when that was told.
     said: (u8, Reason),
     said_at: Time,
+    /// When flows may be exchanged again, and when somebody last wished for a primary stripe.
+    swap_at: Time,
+    primary_at: Time,
     /// Pieces completed since the last tick, still to be announced.
     untold: Vec<Seq>,
 
@@ -175,6 +178,8 @@ impl Swarm {
             rescued: BTreeMap::new(),
             said: (HOPS_UNKNOWN, Reason::NONE),
             said_at: Time::ZERO,
+            swap_at: Time::ZERO,
+            primary_at: Time::ZERO,
             untold: Vec::new(),
             last_entry_at: Time::ZERO,
             feed_retry_at: Time::ZERO,
