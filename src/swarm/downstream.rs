@@ -262,7 +262,7 @@ impl Swarm {
     }
 
     /// Bytes per second that subscriptions may take.
-    fn flow_budget(&self) -> u64 {
+    pub(super) fn flow_budget(&self) -> u64 {
         match self.config.upload_limit {
             Some(limit) => limit * FLOW_SHARE_PERCENT / 100,
             None if self.is_publishing() => self.stream_rate() * COPIES_SOURCE,

@@ -29,6 +29,8 @@ const LATE_US: u64 = 1_200_000;
 const IMPROVE_US: u64 = 1_000_000;
 /// And is one that is ahead by this much.
 const AHEAD_US: u64 = 60_000;
+/// A stripe that comes from the source should be passed on this often.
+const FANOUT: u64 = 4;
 /// Sources of entries that are kept.
 const ENTRY_ORDERS: usize = 2;
 
@@ -325,7 +327,8 @@ impl Swarm {
     fn best_upstream(&mut self, stripe: Option<u8>, avoid: &[Link]) -> Option<Link> {
         let now = self.now.mono;
         let epoch = self.upstream.epoch;
-        let mut best: Option<((u64, u64), Link)> = None;
+        let sated = stripe.is_some() && self.is_sated();
+        let mut best: Option<((bool, u64, u64), Link)> = None;
         for peer in self.peers.values() {
             let usable = peer.is_live()
                 && peer.window_seen
@@ -340,12 +343,21 @@ impl Swarm {
             if !usable {
                 continue;
             }
-            let key = (score(peer), self.upstream.rng.next_u64());
+            let key = (sated && peer.hops == 0, score(peer), self.upstream.rng.next_u64());
             if best.is_none_or(|(least, _)| key < least) {
                 best = Some((key, peer.link));
             }
         }
         best.map(|(_, link)| link)
+    }
+
+    /// Whether the source brings as many stripes as we can pass on often enough: it has few copies to
+    /// give, and they should go to who multiplies them. Others are asked first.
+    fn is_sated(&self) -> bool {
+        let at_source = self.peers.values().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
+        let direct = at_source.filter(|o| o.stripe.is_some() && o.state != OrderState::Ending);
+        let carried = self.flow_budget() * u64::from(self.upstream.k) / self.stream_rate().max(1);
+        direct.count() as u64 >= carried / FANOUT
     }
 
     pub(super) fn granted(&mut self, link: Link, grant: &Grant) {
