@@ -197,12 +197,7 @@ impl Swarm {
         }
         let direct = self.peers.values().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
         let direct = direct.filter(|o| o.state == OrderState::Active);
-        let mut direct = direct.filter_map(|o| o.stripe).peekable();
-        if direct.peek().is_some() {
-            return direct.any(|stripe| wish.stripes == 1 << stripe);
-        }
-        let favourite = self.config.peer_id.0.last().copied().unwrap_or(0) % k;
-        wish.stripes == 1 << favourite
+        direct.filter_map(|o| o.stripe).any(|stripe| wish.stripes == 1 << stripe)
     }
 
     /// Share of the stream that is kept for our primary stripes, while somebody wishes for them.
