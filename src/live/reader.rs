@@ -65,6 +65,8 @@ pub struct View<'a> {
     pub clock: &'a StreamClock,
     /// Whether the entries reach back far enough to choose where to start.
     pub can_start: bool,
+    /// Whether what is published from now on comes by itself.
+    pub is_fed: bool,
 }
 
 /// What became of a reader so far.
@@ -225,7 +227,8 @@ impl Reader {
         let waited = now.since_us(*self.joining_since.get_or_insert(now));
         let late = waited >= self.target_us + START_US;
         let ready = |head: &&Head| {
-            late || head.flags.empty_piece() || lasts(view, head, source_now, waited)
+            let lasts = || view.is_fed && lasts(view, head, source_now, waited);
+            late || head.flags.empty_piece() || lasts()
         };
         let Some(seq) = places(view.feed, &head).find(ready).map(|head| head.seq()) else {
             self.deadline = now.after_us(50_000);
@@ -471,8 +474,13 @@ mod tests {
         }
 
         fn read(&self, reader: &mut Reader, at: u64) -> Vec<String> {
-            let view =
-                View { feed: &self.feed, store: &self.store, clock: &self.clock, can_start: true };
+            let view = View {
+                feed: &self.feed,
+                store: &self.store,
+                clock: &self.clock,
+                can_start: true,
+                is_fed: true,
+            };
             std::iter::from_fn(|| reader.poll(Time(at), view)).map(|d| short(&d)).collect()
         }
     }

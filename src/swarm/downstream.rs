@@ -40,12 +40,12 @@ const ENTRY_FLOWS_VIEWER: usize = 16;
 /// second.
 const OVERDRAWN: f64 = 0.1;
 const SHED_US: u64 = 1_000_000;
-/// Flows are exchanged for others this often at most.
+/// The source moves a flow to another peer this often at most.
 const SWAP_US: u64 = 200_000;
 /// Primary stripes are wished for if somebody did so in this time.
 const PRIMARY_US: u64 = 2_000_000;
 /// Part of the budget that is kept for them.
-const RESERVE: f64 = 0.75;
+const RESERVE: f64 = 0.5;
 /// Blocks by their number modulo this: as fine as stripes can be.
 const BLOCK_CLASSES: u32 = 32;
 /// Priority of requested blocks that no neighbour has, of subscribed and of other requested ones.
@@ -85,9 +85,7 @@ impl Swarm {
                 if self.is_primary(&wish.cover) && self.supplies(link, &wish.cover) {
                     self.primary_at = self.now.mono;
                 }
-                if self.is_publishing() || self.supplies(link, &wish.cover) {
-                    self.make_room(link, &wish.cover);
-                }
+                self.make_room(link, &wish.cover);
                 self.grantable_blocks(link, &wish.cover)
             }
         };
@@ -159,37 +157,26 @@ impl Swarm {
         }
     }
 
-    /// Ends a flow for the sake of a wish that matters more: at the source the one of a peer that
-    /// has at least two more of them, so that first copies go to different peers; elsewhere one of a
-    /// stripe that others can give as well as we.
+    /// At the source: ends a flow of a peer that has at least two more than the one who wishes for
+    /// the same. First copies go to different peers, each of which passes on what only it has.
     fn make_room(&mut self, link: Link, wish: &Cover) {
         let now = self.now.mono;
-        if now < self.swap_at || share(wish) <= self.spare_share() && !self.is_publishing() {
+        if now < self.swap_at || !self.is_publishing() {
             return;
         }
         let count = |p: &Peer| p.flows.values().filter(|f| f.cover.is_some()).count();
         let own = self.peers.get(&link).map_or(0, count);
-        let mut victims: Vec<(usize, Link, u8)> = Vec::new();
-        for peer in self.peers.values().filter(|p| p.link != link) {
-            for (id, flow) in &peer.flows {
-                let Some(cover) = flow.cover else { continue };
-                let fits = if self.is_publishing() {
-                    cover == *wish && count(peer) >= own + 2
-                } else {
-                    self.is_primary(wish) && !self.is_primary(&cover)
-                };
-                if fits {
-                    victims.push((count(peer), peer.link, *id));
-                }
-            }
-        }
-        let Some((_, victim, id)) = victims.iter().max().copied() else { return };
+        let richer = self.peers.values().filter(|p| p.link != link && count(p) >= own + 2);
+        let same = richer.flat_map(|p| {
+            let same = p.flows.iter().filter(|(_, flow)| flow.cover == Some(*wish));
+            same.map(move |(id, _)| (count(p), p.link, *id))
+        });
+        let Some((_, richest, id)) = same.max() else { return };
         self.swap_at = now.after_us(SWAP_US);
-        self.end_flow(victim, id, Reason::FULL);
+        self.end_flow(richest, id, Reason::FULL);
     }
 
-    /// Whether a wish is for a stripe that few can give but we: one that we get from the source
-    /// itself, or without such a one that which our name chooses.
+    /// Whether a wish is for a stripe that few can give but we: one that the source gives us.
     fn is_primary(&self, wish: &Cover) -> bool {
         let k = self.upstream.k();
         if self.is_publishing() || wish.k != k {
@@ -274,10 +261,7 @@ impl Swarm {
     /// The share of the stream that could still be granted; 1.0 is one copy.
     fn spare_share(&self) -> f64 {
         let flows = self.served().flat_map(|p| p.flows.values());
-        let given: f64 = flows
-            .filter_map(|f| f.cover)
-            .map(|cover| share(&cover))
-            .sum();
+        let given: f64 = flows.filter_map(|f| f.cover).map(|cover| share(&cover)).sum();
         // Message heads, entries and haves ride along: 2 %.
         self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02) - given
     }

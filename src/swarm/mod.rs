@@ -121,7 +121,7 @@ pub struct Swarm {
     /// The distance and reason that windows said last, and when that was told.
     said: (u8, Reason),
     said_at: Time,
-    /// When flows may be exchanged again, and when somebody last wished for a primary stripe.
+    /// When a flow may be moved again, and when somebody last wished for a primary stripe.
     swap_at: Time,
     primary_at: Time,
     /// Pieces completed since the last tick, still to be announced.

@@ -23,12 +23,14 @@ impl Swarm {
     /// Hands readers what is due.
     pub(super) fn play(&mut self) {
         self.choose_floor();
+        let is_fed = self.is_fed();
         let Some(core) = &self.core else { return };
         let view = View {
             feed: &core.feed,
             store: &core.store,
             clock: &core.clock,
             can_start: self.can_start || self.source.is_some(),
+            is_fed,
         };
         for (id, reader) in &mut self.readers {
             for _ in 0..DELIVERIES_MAX {

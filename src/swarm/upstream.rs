@@ -406,6 +406,19 @@ impl Swarm {
         self.pull_dirty = true;
     }
 
+    /// Whether what is published from now on comes by itself: all stripes are granted, or there is
+    /// nothing to grant.
+    pub(super) fn is_fed(&self) -> bool {
+        let active = self
+            .peers
+            .values()
+            .flat_map(|p| p.orders.values())
+            .filter(|o| o.state == OrderState::Active && o.epoch == self.upstream.epoch);
+        let granted = active.filter_map(|o| o.stripe).fold(0u32, |all, stripe| all | 1 << stripe);
+        let all = u32::MAX >> (32 - u32::from(self.upstream.k.clamp(1, 32)));
+        self.is_publishing() || self.ended_told || granted & all == all
+    }
+
     fn is_unordered(&self, stripe: u8) -> bool {
         let mut orders = self.peers.values().flat_map(|p| p.orders.values());
         !orders.any(|o| o.stripe == Some(stripe) && o.state != OrderState::Ending)
