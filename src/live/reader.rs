@@ -408,12 +408,22 @@ fn places<'a>(feed: &'a Feed, first: &'a Head) -> impl Iterator<Item = &'a Head>
 /// to come, at the pace at which it came so far.
 fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bool {
     let run = view.feed.iter().map(|known| &known.entry.head);
-    let whole = (start.index.0..)
+    let mut run = (start.index.0..)
         .zip(run.skip_while(|head| head.index < start.index))
         .take_while(|(index, head)| head.index.0 == *index)
-        .take_while(|(_, head)| view.store.piece(head.seq()).is_some_and(Piece::is_whole));
-    let Some((_, last)) = whole.last() else { return false };
-    let here = last.published().0.saturating_sub(start.birth.0);
+        .map(|(_, head)| head);
+    let is_whole = |head: &Head| view.store.piece(head.seq()).is_some_and(Piece::is_whole);
+    let mut last = None;
+    // A piece lasts until the next one's birth: one that was held back says nothing by its span.
+    let until = loop {
+        match (run.next(), last) {
+            (Some(head), _) if is_whole(head) => last = Some(head),
+            (_, None) => return false,
+            (Some(head), _) => break head.birth,
+            (None, Some(last)) => break last.published(),
+        }
+    };
+    let here = until.0.saturating_sub(start.birth.0);
     let age = source_now.0.saturating_sub(start.birth.0);
     let lacks = age.saturating_sub(here);
     // What came, came in this time: here / came is the pace, and lacks / pace the time to wait.
