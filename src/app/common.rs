@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::Rate;
+use super::args::{Rate, listen_address};
 use super::exit::{Code, Failure};
 
 /// Whether a router is asked to forward a port.
@@ -31,7 +31,7 @@ pub enum LogForm {
 #[command(next_help_heading = "Network")]
 pub struct Common {
     /// Address and port to listen on for peers; port 0 lets the system choose
-    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_LISTEN", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
     /// Dials this peer directly (repeatable)
     #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_PEER", value_delimiter = ',')]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::args::Span;
+use super::args::{Span, listen_address};
 use super::cli::block_on;
 use super::common::{Common, Stop, stop_signal};
 use super::exit::{Code, Failure};
@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "COMMAND", env = "BTLIVE_PLAYER")]
     pub player: Option<String>,
     /// Serves the stream over HTTP here, to any number of players; port 0 lets the system choose
-    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_HTTP")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_HTTP", value_parser = listen_address)]
     pub http: Option<SocketAddr>,
     /// How far behind the broadcaster to play
     #[arg(long, value_name = "TIME", default_value = "2s", env = "BTLIVE_DELAY")]
