@@ -1,6 +1,7 @@
 //! `btlive broadcast`: takes a stream in, signs it and seeds it.
 #![allow(clippy::disallowed_methods)]
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,8 @@ fn ingest_failure(error: &IngestError) -> Failure {
         IngestError::Denied(_) => Code::Denied,
         IngestError::AddressInUse(_) => Code::AddressInUse,
         IngestError::Address { .. } => Code::Network,
+        // A folder is no disk's fault; other commands call it wrong usage as well.
+        IngestError::File { error, .. } if error.kind() == ErrorKind::IsADirectory => Code::Usage,
         IngestError::File { .. } => Code::Disk,
         IngestError::Read { .. } => Code::Ingest,
     };

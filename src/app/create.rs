@@ -265,9 +265,7 @@ fn trackers(args: &Args) -> Result<Vec<String>, Failure> {
 }
 
 fn tracker_list(path: &Path) -> Result<Vec<String>, Failure> {
-    let text = file::read_bounded(path, TRACKER_LIST_LEN_MAX)?;
-    let text = String::from_utf8(text)
-        .map_err(|_| Failure::usage(format_args!("{} is not UTF-8", path.display())))?;
+    let text = file::read_text(path, TRACKER_LIST_LEN_MAX)?;
     let urls = text.lines().map(|l| l.split('#').next().unwrap_or(l).trim());
     Ok(urls.filter(|l| !l.is_empty()).map(str::to_owned).collect())
 }
