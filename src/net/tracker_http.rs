@@ -190,19 +190,14 @@ fn fault_of(error: &reqwest::Error) -> TrackerFault {
         }
         source = cause.source();
     }
-    TrackerFault::Io(chain(error))
+    TrackerFault::Io(words(error))
 }
 
 /// The causes behind `error`, without its own line: that one repeats the URL, and with it passkeys.
-/// What the operating system said is enough by itself.
 fn chain(error: &reqwest::Error) -> String {
     let mut out = String::new();
     let mut source = error.source();
     while let Some(cause) = source {
-        match cause.downcast_ref::<std::io::Error>() {
-            Some(io) if io.raw_os_error().is_some() => return plain(io),
-            _ => {}
-        }
         let text = cause.to_string();
         source = cause.source();
         // Which part of the HTTP library it was helps nobody who reads the cause.
@@ -214,6 +209,20 @@ fn chain(error: &reqwest::Error) -> String {
         }
     }
     if out.is_empty() { "the request failed".to_owned() } else { out }
+}
+
+/// Words for a request that came to nothing: what the operating system said is enough by itself, a
+/// library's words need to be told what they are about.
+fn words(error: &reqwest::Error) -> String {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        match cause.downcast_ref::<std::io::Error>() {
+            Some(io) if io.raw_os_error().is_some() => return plain(io),
+            _ => source = cause.source(),
+        }
+    }
+    let what = if error.is_connect() { "no TLS with it" } else { "it sent no HTTP reply" };
+    format!("{what}: {}", chain(error))
 }
 
 /// Resolves names to judged addresses of one family.
