@@ -25,15 +25,15 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Ok(addr);
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    Err(match (text.trim_start_matches(':').parse::<u16>(), bare.parse::<IpAddr>()) {
-        (Ok(port), _) => format!(
-            "write ADDR:PORT, such as [::]:{port} for all addresses of this machine or \
-             127.0.0.1:{port} for programs on it"
-        ),
-        (_, Ok(ip)) => {
+    Err(match (bare.parse::<IpAddr>(), text.trim_start_matches(':').parse::<u16>()) {
+        (Ok(ip), _) => {
             let (fixed, free) = (SocketAddr::new(ip, 6881), SocketAddr::new(ip, 0));
             format!("write ADDR:PORT, such as {fixed}, or {free} for any free port")
         }
+        (_, Ok(port)) => format!(
+            "write ADDR:PORT, such as [::]:{port} for all addresses of this machine or \
+             127.0.0.1:{port} for programs on it"
+        ),
         _ => "write ADDR:PORT with an IP address, such as 127.0.0.1:6881 or [::]:6881".to_owned(),
     })
 }
