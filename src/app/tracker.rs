@@ -58,8 +58,8 @@ struct Listening {
 /// Serves until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// Code 2 for a whitelist that is none or not there, 5 if it cannot be read, 10 for an address in use, 4 for
-/// one that cannot be bound.
+/// Code 2 for a whitelist that is none or not there, 5 if it cannot be read, 10 for an address in
+/// use, 4 for one that cannot be bound.
 pub fn run(args: Args) -> Result<(), Failure> {
     let whitelist = args.whitelist.as_deref().map(read_whitelist).transpose()?;
     block_on(serve(args, whitelist))

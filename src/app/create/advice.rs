@@ -17,7 +17,7 @@ pub(super) fn say_what_private_means(torrent: &LiveTorrent) {
     );
     if torrent.tiers.is_empty() {
         eprintln!(
-            "btlive: no tracker is named, so nobody finds this stream yet; run it again with --tracker"
+            "btlive: no tracker is named: nobody finds this stream; run it again with --tracker"
         );
     }
 }
