@@ -1,12 +1,17 @@
 # `make` lists what there is. Everything works in a fresh clone on Debian with stable Rust.
 .DEFAULT_GOAL := help
-.PHONY: help check test fuzz-smoke bench sim soak demo tools clean-tools
+.PHONY: help check test fuzz-smoke bench sim soak demo tools clean-tools compiler
 SHELL := /bin/bash
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-check: ## formatting, clippy with warnings denied, docs, tidy, licences
+# Rust links with it, and the cryptography of TLS has parts in C.
+compiler:
+	@command -v cc >/dev/null || { \
+		echo "No C compiler (cc) here. On Debian: apt-get install build-essential" >&2; exit 1; }
+
+check: compiler ## formatting, clippy with warnings denied, docs, tidy, licences
 	cargo fmt --check
 	if [ -e fuzz/Cargo.toml ]; then cargo fmt --manifest-path fuzz/Cargo.toml --check; fi
 	cargo clippy --locked --all-targets -- -D warnings
@@ -16,23 +21,23 @@ check: ## formatting, clippy with warnings denied, docs, tidy, licences
 test: ## all tests; installs what they need (on Debian, as root)
 	tests/tools/test.sh
 
-fuzz-smoke: ## every fuzz target for FUZZ_SECONDS=20
+fuzz-smoke: compiler ## every fuzz target for FUZZ_SECONDS=20
 	tests/tools/fuzz-smoke.sh
 
-bench: ## micro-benchmarks, then whole swarms, whose figures go to docs/performance.md
+bench: compiler ## micro-benchmarks, then whole swarms, whose figures go to docs/performance.md
 	cargo bench --locked
 
-SEEDS ?= 20
-sim: ## the simulator over SEEDS=20 seeds
+SEEDS ?= 3
+sim: compiler ## every scenario of the simulator with SEEDS=3 seeds each
 	tests/tools/sim.sh $(SEEDS)
 
-soak: ## the long way: 500 seeds, ten minutes of each fuzz target, 50 kills, an hour of one swarm
-	tests/tools/sim.sh 500
+soak: compiler ## the long way: 50 seeds, ten minutes of each fuzz target, 50 kills, an hour of one swarm
+	tests/tools/sim.sh 50
 	FUZZ_SECONDS=600 tests/tools/fuzz-smoke.sh
 	SURVIVE_KILLS=50 cargo test --locked --test survive
 	SWARM_SECONDS=3600 SWARM_VIEWERS=20 cargo bench --locked --bench swarm
 
-demo: ## a live stream on this machine, with a page to look at
+demo: compiler ## a live stream on this machine, with a page to look at
 	cargo run --locked --quiet -- demo
 
 tools: ## only install the outside programs that the tests talk to

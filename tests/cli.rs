@@ -187,6 +187,98 @@ fn wrong_inputs_have_their_codes_and_one_line() {
 }
 
 #[test]
+fn values_that_cannot_be_meant_are_refused_with_an_example_or_the_limit() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let (torrent, key) = (live.torrent.as_str(), live.key.as_str());
+    let folder = dir.path().to_str().expect("UTF-8");
+    let nowhere = dir.path().join("none/r.json").to_string_lossy().into_owned();
+    let hash = "ab".repeat(20);
+    let table: [(i32, &[&str], &str); 21] = [
+        (2, &["sim", "none.toml"], "no such file"),
+        (2, &["sim", folder], "is a folder"),
+        (2, &["tracker", "--whitelist", "none"], "no such file"),
+        (2, &["tracker", "--interval", "0"], "1s to 1d"),
+        (2, &["tracker", "--http", "80"], "[::]:80"),
+        (2, &["broadcast", "--key", key, "--input", folder, torrent], "is a directory"),
+        (2, &["broadcast", "--key", key, "--upload-limit", "0", torrent], "such as 8M"),
+        (2, &["seed", "--upload-limit", "0", torrent], "such as 8M"),
+        (5, &["seed", "--report", &nowhere, torrent], "none/r.json"),
+        (5, &["play", "--report", &nowhere, torrent], "none/r.json"),
+        (5, &["broadcast", "--key", key, "--report", &nowhere, torrent], "none/r.json"),
+        (2, &["play", "--listen", "6881", torrent], "127.0.0.1:6881"),
+        (2, &["play", "--http", "127.0.0.1", torrent], "127.0.0.1:0"),
+        (2, &["play", "--delay", "61s", torrent], "60s is the most"),
+        (2, &["play", "--delay", "10h", &live.magnet], "3600s is the most"),
+        (2, &["create", "--name", "x", "--bitrate", "1000G"], "1 to 1G"),
+        (2, &["create", "--name", "x", "--bitrate", "1G", "--piece-length", "16KiB"], "0 ms"),
+        (2, &["create", "--name", "x", "--tracker", ""], "udp://HOST:PORT"),
+        (2, &["scrape", "tracker.example.org"], "udp://HOST:PORT"),
+        (2, &["announce", "localhost:80/announce", "--info-hash", &hash], "http://"),
+        (2, &["man", "help"], "no command"),
+    ];
+    for (code, args, words) in table {
+        let told = refused(code, args);
+        assert!(told.contains(words), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn a_delay_beyond_the_window_is_refused_by_link_too() {
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let (_broadcaster, address) = broadcaster(dir.path(), &live);
+    let mut play = member(dir.path(), "viewer", "play")
+        .args(["--output", "/dev/null", "--delay", "61s", "--peer", &address, &live.magnet])
+        .spawn();
+    assert_eq!(play.wait(LIMIT).code(), Some(2), "{}", play.last_words());
+    assert!(play.stderr().contains("60s is the most"), "{}", play.stderr());
+}
+
+#[test]
+fn a_simulation_whose_reader_has_left_ends_without_a_word() {
+    let dir = temp_dir();
+    let mut sim = btlive::start(None, "sim", dir.path())
+        .args(["sim", "--viewers", "2", "--warm-up", "2s", "--duration", "2s"])
+        .with_stdout()
+        .spawn();
+    drop(sim.take_stdout());
+    sim.wait(LIMIT);
+    assert!(!sim.stderr().contains("panicked"), "{}", sim.stderr());
+}
+
+#[test]
+fn announce_names_the_tracker_that_fails_and_leaves_no_peer_behind() {
+    let ask = |url: &str, hash: &str, more: &[&str]| {
+        btlive::run([&["announce", url, "--allow-local", "--info-hash", hash], more].concat())
+    };
+    let failed = ask("http://127.0.0.1:1/announce", &"ab".repeat(20), &[]);
+    assert_eq!(failed.code, Some(4));
+    assert_eq!(
+        failed.stderr,
+        "btlive: http://127.0.0.1:1/announce: connection refused, nothing listens there\n"
+    );
+    let dir = temp_dir();
+    let mut tracker = btlive::start(None, "tracker", dir.path())
+        .args(["tracker", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
+        .spawn();
+    for (scheme, hash) in [("http", "ab".repeat(20)), ("udp", "cd".repeat(20))] {
+        let line = tracker.wait_for_line(&format!("tracker: {scheme}://"), LIMIT);
+        let url = line.rsplit(' ').next().expect("a URL").to_owned();
+        let listed = || {
+            let ended =
+                btlive::run(["scrape", &url, "--allow-local", "--info-hash", &hash, "--json"]);
+            ended.json().pop().map_or(0, |said| said["leechers"].as_u64().unwrap_or(0))
+        };
+        assert_eq!(ask(&url, &hash, &["--event", "started"]).code, Some(0));
+        assert_eq!(listed(), 0, "{scheme}");
+        assert_eq!(ask(&url, &hash, &["--keep"]).code, Some(0));
+        assert_eq!(listed(), 1, "{scheme}");
+    }
+    tracker.signal("INT");
+}
+
+#[test]
 fn input_that_is_no_mpeg_ts_is_refused_and_not_published() {
     let dir = temp_dir();
     let live = btlive::create(dir.path(), &[]);

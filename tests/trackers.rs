@@ -558,7 +558,15 @@ fn https_server(reply: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
 fn announce_over_https(url: &str, authority: &str) -> support::btlive::Ended {
     let dir = support::temp_dir();
     let mut process = support::btlive::start(None, "announce", dir.path())
-        .args(["announce", url, "--info-hash", &"ab".repeat(20), "--allow-local", "--json"])
+        .args([
+            "announce",
+            url,
+            "--info-hash",
+            &"ab".repeat(20),
+            "--allow-local",
+            "--keep",
+            "--json",
+        ])
         .env("SSL_CERT_FILE", tls_file(authority))
         .env("SSL_CERT_DIR", dir.path())
         .spawn();

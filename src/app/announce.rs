@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::cli::block_on;
 use super::exit::{Failure, one_line};
-use super::reach::{Reach, failure, info_hash, print_line};
+use super::reach::{Reach, failure, info_hash, print_line, tracker_url};
 use crate::discovery::fault::TrackerFault;
 use crate::net::clock::seed;
 use crate::units::{InfoHash, PeerId, hex};
@@ -29,6 +29,9 @@ pub struct Args {
     /// Bytes still wanted; 0 announces a seed
     #[arg(long, default_value_t = 1)]
     pub left: u64,
+    /// Leaves this machine on the tracker's list; else it is taken off again with `stopped`
+    #[arg(long)]
+    pub keep: bool,
     /// Peers to ask for
     #[arg(long, default_value_t = 50)]
     pub numwant: u32,
@@ -82,22 +85,33 @@ struct Document {
 /// # Errors
 /// Code 2 for a URL that is none to ask, 4 if the tracker does not answer or refuses.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let url = TrackerUrl::parse(&args.url).map_err(Failure::usage)?;
+    let url = tracker_url(&args.url)?;
     block_on(async move {
-        let reply = ask(&args, &url).await.map_err(|fault| failure(&fault))?;
+        let announce = announce(&args);
+        let asked = ask(&args.reach, &url, &announce, None).await;
+        let reply = asked.map_err(|fault| failure(&url, &fault))?;
         if args.reach.json {
             print_json(&args, &url, &reply);
         } else {
             print_text(&reply);
         }
+        if !args.keep && announce.event != Event::Stopped {
+            // Others would dial a peer that is not there until the tracker forgets it.
+            let goodbye = Announce { event: Event::Stopped, num_want: Some(0), ..announce };
+            let said = ask(&args.reach, &url, &goodbye, reply.tracker_id.as_deref()).await;
+            if let Err(fault) = said {
+                let line = one_line(&fault.to_string(), 300);
+                eprintln!("btlive: still on the list of {url}, stopped was not taken: {line}");
+            }
+        }
         Ok(())
     })
 }
 
-async fn ask(args: &Args, url: &TrackerUrl) -> Result<Reply, TrackerFault> {
+fn announce(args: &Args) -> Announce {
     let mut random = [0u8; 12];
     crate::machine::Rng::new(seed()).fill(&mut random);
-    let announce = Announce {
+    Announce {
         info_hash: args.info_hash,
         peer_id: PeerId::ours(random),
         port: args.port,
@@ -107,10 +121,16 @@ async fn ask(args: &Args, url: &TrackerUrl) -> Result<Reply, TrackerFault> {
         event: args.event.into(),
         num_want: Some(args.numwant),
         key: (seed() >> 32) as u32,
-    };
-    let asked =
-        args.reach.ask(async |client, family| client.announce(url, family, &announce, None).await);
-    asked.await
+    }
+}
+
+async fn ask(
+    reach: &Reach,
+    url: &TrackerUrl,
+    announce: &Announce,
+    id: Option<&[u8]>,
+) -> Result<Reply, TrackerFault> {
+    reach.ask(async |client, family| client.announce(url, family, announce, id).await).await
 }
 
 fn print_json(args: &Args, url: &TrackerUrl, reply: &Reply) {

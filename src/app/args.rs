@@ -1,5 +1,6 @@
 //! Values as people write them: rates (`4M`, bit/s), sizes (`64KiB`), times (`90s`).
 
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,6 +15,28 @@ pub struct Size(pub u64);
 /// A time span, written `90s`, `500ms`, `5m`, `1h` or `2` (seconds).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
+
+/// An address to listen on, written `127.0.0.1:6881` or `[::]:6881`.
+///
+/// # Errors
+/// One line with an example that is close to what was written.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    Err(match (bare.parse::<IpAddr>(), text.trim_start_matches(':').parse::<u16>()) {
+        (Ok(ip), _) => {
+            let (fixed, free) = (SocketAddr::new(ip, 6881), SocketAddr::new(ip, 0));
+            format!("write ADDR:PORT, such as {fixed}, or {free} for any free port")
+        }
+        (_, Ok(port)) => format!(
+            "write ADDR:PORT, such as [::]:{port} for all addresses of this machine or \
+             127.0.0.1:{port} for programs on it"
+        ),
+        _ => "write ADDR:PORT with an IP address, such as 127.0.0.1:6881 or [::]:6881".to_owned(),
+    })
+}
 
 /// Splits `text` into its number and the unit behind it.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
@@ -104,6 +127,24 @@ mod tests {
         assert_eq!("5MB".parse(), Ok(Size(5_000_000)));
         assert_eq!("90s".parse(), Ok(Span(Duration::from_secs(90))));
         assert_eq!("500ms".parse(), Ok(Span(Duration::from_millis(500))));
+    }
+
+    #[test]
+    fn half_an_address_is_answered_with_the_whole_one() {
+        let table = [
+            ("6881", "[::]:6881"),
+            (":6881", "127.0.0.1:6881"),
+            ("10.0.0.1", "10.0.0.1:6881"),
+            ("::1", "[::1]:6881"),
+            ("[::1]", "[::1]:0"),
+            ("localhost:80", "127.0.0.1:6881"),
+            ("", "127.0.0.1:6881"),
+        ];
+        for (text, example) in table {
+            let error = listen_address(text).expect_err(text);
+            assert!(error.contains(example), "{text}: {error}");
+        }
+        assert_eq!(listen_address("[::]:0"), Ok(SocketAddr::from(([0u16; 8], 0))));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `btlive broadcast`: takes a stream in, signs it and seeds it.
 #![allow(clippy::disallowed_methods)]
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::ValueEnum;
 
+use super::args::Rate;
 use super::cli::block_on;
 use super::common::{Common, Stop, stop_signal};
 use super::exit::{Code, Failure};
@@ -79,7 +81,7 @@ pub struct Args {
 /// # Errors
 /// The torrent, key or input does not fit, or the node failed.
 pub fn run(args: Args) -> Result<(), Failure> {
-    args.common.start_log();
+    args.common.begin()?;
     block_on(broadcast(args))
 }
 
@@ -94,6 +96,8 @@ fn ingest_failure(error: &IngestError) -> Failure {
         IngestError::Denied(_) => Code::Denied,
         IngestError::AddressInUse(_) => Code::AddressInUse,
         IngestError::Address { .. } => Code::Network,
+        // A folder is no disk's fault; other commands call it wrong usage as well.
+        IngestError::File { error, .. } if error.kind() == ErrorKind::IsADirectory => Code::Usage,
         IngestError::File { .. } => Code::Disk,
         IngestError::Read { .. } => Code::Ingest,
     };
@@ -118,6 +122,7 @@ fn signing_key(args: &Args, info: &Bytes) -> Result<ed25519_dalek::SigningKey, F
 }
 
 async fn broadcast(args: Args) -> Result<(), Failure> {
+    args.common.must_send("broadcast")?;
     let target = Target::read(&args.torrent)?;
     let Some(info) = target.info.clone() else {
         return Err(Failure::usage("a broadcaster needs the torrent file, not a magnet link"));
@@ -150,6 +155,16 @@ async fn broadcast(args: Args) -> Result<(), Failure> {
     };
     let session = Session::start(&args.common, target, setup).await?;
     session.say(&format!("broadcasting {}; Ctrl-C ends the stream", parsed.name));
+    if let (Some(Rate(limit)), Some(bitrate)) = (args.common.upload_limit, bitrate)
+        && limit < bitrate
+    {
+        session.say(&format!(
+            "warning: --upload-limit {} Mbit/s is less than the stream's {} Mbit/s: not even one \
+             viewer will get all of it",
+            limit as f64 / 1e6,
+            bitrate as f64 / 1e6
+        ));
+    }
     pump(session, ingest).await
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::Rate;
+use super::args::{Rate, listen_address};
 use super::exit::{Code, Failure};
 
 /// Whether a router is asked to forward a port.
@@ -31,7 +31,7 @@ pub enum LogForm {
 #[command(next_help_heading = "Network")]
 pub struct Common {
     /// Address and port to listen on for peers; port 0 lets the system choose
-    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_LISTEN", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
     /// Dials this peer directly (repeatable)
     #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_PEER", value_delimiter = ',')]
@@ -42,7 +42,8 @@ pub struct Common {
     /// Lets private and loopback addresses out of torrents, trackers and peers be contacted
     #[arg(long, env = "BTLIVE_ALLOW_LOCAL")]
     pub allow_local: bool,
-    /// Most bits per second to send, protocol and all, as in 8M
+    /// Most bits per second to send, protocol and all, as in 8M; 0, for play alone, passes next to
+    /// nothing on
     #[arg(long, value_name = "RATE", env = "BTLIVE_UPLOAD_LIMIT")]
     pub upload_limit: Option<Rate>,
     /// Most bits per second of payload to ask for beyond standing subscriptions
@@ -52,19 +53,19 @@ pub struct Common {
     #[arg(long, value_name = "N", env = "BTLIVE_MAX_PEERS", default_value_t = 60,
           value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub max_peers: u16,
-    /// Uses no DHT
+    /// Uses no DHT; there is none in this version, so it changes nothing
     #[arg(long, env = "BTLIVE_NO_DHT")]
     pub no_dht: bool,
-    /// Uses no local peer discovery
+    /// Uses no local peer discovery; there is none in this version, so it changes nothing
     #[arg(long, env = "BTLIVE_NO_LSD")]
     pub no_lsd: bool,
     /// Exchanges no addresses with peers
     #[arg(long, env = "BTLIVE_NO_PEX")]
     pub no_pex: bool,
-    /// Uses no uTP
+    /// Uses no uTP; there is none in this version, so it changes nothing
     #[arg(long, env = "BTLIVE_NO_UTP")]
     pub no_utp: bool,
-    /// Whether a router is asked to forward a port
+    /// Whether a router is asked to forward a port; this version never asks, so it changes nothing
     #[arg(long, value_enum, value_name = "WHETHER", env = "BTLIVE_PORT_MAPPING")]
     pub port_mapping: Option<PortMapping>,
     /// Folder for what must survive a restart
@@ -120,8 +121,39 @@ impl Common {
         }
     }
 
+    /// Starts the log, and looks whether the report can be written before anything else begins.
+    ///
+    /// # Errors
+    /// Code 5 or 7 if it cannot.
+    pub fn begin(&self) -> Result<(), Failure> {
+        self.start_log();
+        let Some(path) = &self.report else { return Ok(()) };
+        // A pipe or a device is opened once, when there is something to write.
+        if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+            return Ok(());
+        }
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        opened.map(drop).map_err(|error| {
+            let path = path.display();
+            Failure::new(Code::of_file(&error), format_args!("--report {path}: {error}"))
+        })
+    }
+
+    /// Refuses to send nothing, for commands that are there to send.
+    ///
+    /// # Errors
+    /// `--upload-limit` leaves less than a byte a second.
+    pub fn must_send(&self, command: &str) -> Result<(), Failure> {
+        match self.upload_limit {
+            Some(Rate(0..8)) => Err(Failure::usage(format_args!(
+                "--upload-limit 0: {command} is there to send; give it a limit such as 8M, or none"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts the log on standard error.
-    pub fn start_log(&self) {
+    fn start_log(&self) {
         let level = match (self.quiet, self.verbose) {
             (true, _) => "error",
             (_, 0) => "warn",

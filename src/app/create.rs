@@ -41,6 +41,12 @@ const TRACKER_LIST_LEN_MAX: usize = 64 << 10;
 /// Bit/s that a piece length is chosen for when no bitrate is given.
 const BITRATE_ASSUMED: u64 = 4_000_000;
 
+/// The highest bitrate that is taken: the longest piece then lasts 8 ms.
+const BITRATE_MAX: u64 = 1_000_000_000;
+
+/// A full piece that lasts less than this makes more entries than anybody wants to sign and check.
+const PIECE_TIME_FLOOR_MS: u64 = 5;
+
 /// The shortest time that a full piece lasts, if its limits allow; the longest is twice that.
 const PIECE_TIME_MIN_MS: u64 = 100;
 
@@ -82,11 +88,12 @@ pub struct Args {
     /// How much of the stream each peer keeps for others, 1s to 1h.
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub window: Span,
-    /// Media type of the stream.
+    /// Media type of the stream; anything but video/mp2t is passed on as opaque bytes, cut by size
+    /// and time, and viewers get it from wherever they join.
     #[arg(long, value_name = "TYPE", default_value = MEDIA_MPEG_TS)]
     pub media: String,
-    /// HTTP address from where the stream may be fetched when no peer has it; may be given several
-    /// times.
+    /// HTTP address of the stream, put into the torrent and the link for programs that know what
+    /// to do with it: btlive itself fetches nothing from there. May be given several times.
     #[arg(long = "origin", value_name = "URL")]
     pub origins: Vec<String>,
     /// Only the trackers introduce peers (BEP 27): viewers need the .torrent file, and --peer,
@@ -215,8 +222,17 @@ fn draft(args: &Args) -> Result<LiveTorrent, Failure> {
         return Err(Failure::usage("--media must be a media type such as video/mp2t"));
     }
     let bitrate = args.bitrate.map(|Rate(rate)| rate);
-    if bitrate.is_some_and(|rate| !(1..=limits::BITRATE_MAX).contains(&rate)) {
-        return Err(Failure::usage("--bitrate must be 1 to 1000G"));
+    if bitrate.is_some_and(|rate| !(1..=BITRATE_MAX).contains(&rate)) {
+        return Err(Failure::usage("--bitrate must be 1 to 1G (bit/s)"));
+    }
+    let piece_length = args.piece_length.at(bitrate.unwrap_or(BITRATE_ASSUMED));
+    let ms = full_piece_ms(piece_length, bitrate.unwrap_or(BITRATE_ASSUMED));
+    if ms < PIECE_TIME_FLOOR_MS {
+        return Err(Failure::usage(format_args!(
+            "--piece-length: {} KiB last {ms} ms at this bitrate, at least {PIECE_TIME_FLOOR_MS} \
+             are needed; choose a longer one, or auto",
+            piece_length / 1024
+        )));
     }
     let window_s = args.window.0.as_secs_f64().round();
     if !(1.0..=f64::from(limits::WINDOW_S_MAX)).contains(&window_s) {
@@ -225,7 +241,7 @@ fn draft(args: &Args) -> Result<LiveTorrent, Failure> {
     let tiers = trackers(args)?.into_iter().map(|url| vec![url]).collect();
     Ok(LiveTorrent {
         name: args.name.clone(),
-        piece_length: args.piece_length.at(bitrate.unwrap_or(BITRATE_ASSUMED)),
+        piece_length,
         private: args.private,
         public_key: [0; 32],
         window_s: window_s as u32,
@@ -250,7 +266,8 @@ fn trackers(args: &Args) -> Result<Vec<String>, Failure> {
     }
     let mut known: Vec<String> = Vec::new();
     for url in all {
-        TrackerUrl::parse(&url).map_err(|e| Failure::usage(format_args!("{url}: {e}")))?;
+        TrackerUrl::parse(&url)
+            .map_err(|e| Failure::usage(format_args!("tracker \"{url}\": {e}")))?;
         let url = url.trim().to_owned();
         if !known.contains(&url) {
             known.push(url);
@@ -265,9 +282,7 @@ fn trackers(args: &Args) -> Result<Vec<String>, Failure> {
 }
 
 fn tracker_list(path: &Path) -> Result<Vec<String>, Failure> {
-    let text = file::read_bounded(path, TRACKER_LIST_LEN_MAX)?;
-    let text = String::from_utf8(text)
-        .map_err(|_| Failure::usage(format_args!("{} is not UTF-8", path.display())))?;
+    let text = file::read_text(path, TRACKER_LIST_LEN_MAX)?;
     let urls = text.lines().map(|l| l.split('#').next().unwrap_or(l).trim());
     Ok(urls.filter(|l| !l.is_empty()).map(str::to_owned).collect())
 }

@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::args::Span;
+use super::args::{Span, listen_address};
 use super::cli::block_on;
 use super::exit::{Code, Failure};
 use super::reach::print_line;
@@ -118,7 +118,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME", requires = "kill")]
     pub at: Option<Span>,
     /// Where the first viewer serves the stream to players; port 0 lets the system choose
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0",
+          value_parser = listen_address)]
     pub http: SocketAddr,
     /// Prints the verdict as one JSON document
     #[arg(long, env = "BTLIVE_JSON")]

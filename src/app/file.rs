@@ -16,6 +16,19 @@ pub fn read_bounded(path: &Path, len_max: usize) -> Result<Vec<u8>, Failure> {
     if path.as_os_str() == "-" {
         return read_from(io::stdin().lock(), 0, path, len_max);
     }
+    read_file(path, len_max)
+}
+
+/// Reads a whole text file of at most `len_max` bytes, never standard input.
+///
+/// # Errors
+/// As [`read_bounded`]; code 2 also if it is not UTF-8.
+pub fn read_text(path: &Path, len_max: usize) -> Result<String, Failure> {
+    String::from_utf8(read_file(path, len_max)?)
+        .map_err(|_| Failure::usage(format_args!("{} is not UTF-8", path.display())))
+}
+
+fn read_file(path: &Path, len_max: usize) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|e| not_there_or_disk(path, &e))?;
     let meta = file.metadata().map_err(|e| Failure::disk(path, &e))?;
     if meta.is_dir() {

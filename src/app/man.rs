@@ -35,8 +35,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn page(whole: &clap::Command, name: &str) -> Result<clap::Command, Failure> {
-    let found = whole.find_subcommand(name).ok_or_else(|| {
-        let all: Vec<&str> = whole.get_subcommands().map(clap::Command::get_name).collect();
+    // clap's own `help` has nothing to say but what the pages say.
+    let all = || whole.get_subcommands().filter(|command| command.get_name() != "help");
+    let found = all().find(|command| command.get_name() == name).ok_or_else(|| {
+        let all: Vec<&str> = all().map(clap::Command::get_name).collect();
         Failure::usage(format_args!("no command \"{name}\"; there are {}", all.join(", ")))
     })?;
     Ok(found.clone())

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::args::Span;
+use super::args::{Span, listen_address};
 use super::cli::block_on;
 use super::common::{Common, Stop, stop_signal};
 use super::exit::{Code, Failure};
@@ -25,7 +25,11 @@ use crate::net::sinks::{self, Finish, Sink, SinkError};
 use crate::swarm::config::Role;
 use crate::swarm::io::Event;
 use crate::swarm::status::Condition;
+use crate::wire::limits;
+use crate::wire::metainfo::MEDIA_MPEG_TS;
 
+/// How far behind to play if nobody says.
+const DELAY: Duration = Duration::from_secs(2);
 /// HTTP clients that may read at once.
 const CLIENTS_MAX: usize = 250;
 /// After the end, others are served for this long: some may have only us.
@@ -56,11 +60,11 @@ pub struct Args {
     #[arg(long, value_name = "COMMAND", env = "BTLIVE_PLAYER")]
     pub player: Option<String>,
     /// Serves the stream over HTTP here, to any number of players; port 0 lets the system choose
-    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_HTTP")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_HTTP", value_parser = listen_address)]
     pub http: Option<SocketAddr>,
-    /// How far behind the broadcaster to play
-    #[arg(long, value_name = "TIME", default_value = "2s", env = "BTLIVE_DELAY")]
-    pub delay: Span,
+    /// How far behind the broadcaster to play, at most the stream's window [default: 2s]
+    #[arg(long, value_name = "TIME", env = "BTLIVE_DELAY")]
+    pub delay: Option<Span>,
     /// How long to wait for a stream that is not there
     #[arg(long, value_name = "TIME", default_value = "30s", env = "BTLIVE_WAIT")]
     pub wait: Span,
@@ -75,12 +79,30 @@ pub struct Args {
     pub player_args: Vec<String>,
 }
 
+impl Args {
+    fn delay(&self) -> Duration {
+        self.delay.map_or(DELAY, |Span(delay)| delay)
+    }
+
+    /// Refuses a delay at which nothing is kept any more. A short window under the usual delay is
+    /// no fault of the user's: then it is played as late as it is kept.
+    fn fits(&self, window: Duration) -> Result<(), Failure> {
+        let Some(Span(delay)) = self.delay.filter(|Span(delay)| *delay > window) else {
+            return Ok(());
+        };
+        let (delay, window) = (delay.as_secs_f64(), window.as_secs_f64());
+        Err(Failure::usage(format_args!(
+            "--delay {delay}s: peers keep {window} s of this stream, so {window}s is the most"
+        )))
+    }
+}
+
 /// Runs `btlive play`.
 ///
 /// # Errors
 /// The stream is not found, stalls for too long, or an output fails.
 pub fn run(args: Args) -> Result<(), Failure> {
-    args.common.start_log();
+    args.common.begin()?;
     block_on(play(args))
 }
 
@@ -114,6 +136,8 @@ fn outputs(args: &Args) -> Result<Outputs, Failure> {
 async fn play(args: Args) -> Result<(), Failure> {
     let outputs = outputs(&args)?;
     let target = Target::read(&args.target)?;
+    let window_max = Duration::from_secs(limits::WINDOW_S_MAX.into());
+    args.fits(target.window().unwrap_or(window_max))?;
     // A path that cannot be written is known before anything else starts.
     let file = match &outputs.sink {
         Some(sink) => Some((sink.clone(), sinks::open(sink).map_err(|e| sink_failure(&e))?)),
@@ -123,13 +147,13 @@ async fn play(args: Args) -> Result<(), Failure> {
         role_name: "play",
         role: Role::Viewer,
         left_zero: false,
-        delay: args.delay.0,
+        delay: args.delay(),
         stdout_is_media: outputs.sink == Some(Sink::Stdout),
     };
     let session = Session::start(&args.common, target, setup).await?;
     let url = match outputs.http {
         Some(addr) => {
-            let url = serve(&session, addr, args.delay.0, args.wait.0).await?;
+            let url = serve(&session, addr, args.delay(), args.wait.0).await?;
             // The URL is what the user waits for: also when quiet.
             eprintln!("playing at {url}");
             Some(url)
@@ -142,7 +166,7 @@ async fn play(args: Args) -> Result<(), Failure> {
     };
     let writing = match file {
         Some((sink, file)) => {
-            let reader = session.node.open_reader(args.delay.0).await;
+            let reader = session.node.open_reader(args.delay()).await;
             let reader =
                 reader.ok_or_else(|| Failure::new(Code::Unexpected, "the node is gone"))?;
             Some(tokio::spawn(sinks::write(sink, file, reader)))
@@ -211,7 +235,7 @@ pub(super) async fn serve(
     let published = Published {
         id: id.clone(),
         name: session.target.name.clone().unwrap_or_else(|| id.clone()),
-        media: crate::wire::metainfo::MEDIA_MPEG_TS.to_owned(),
+        media: session.target.media().unwrap_or_else(|| MEDIA_MPEG_TS.to_owned()),
         source: Arc::new(source),
     };
     let settings = http_out::Settings { bound, wait, clients_max: CLIENTS_MAX };
@@ -287,6 +311,9 @@ impl Playing {
     }
 
     fn second(&mut self, args: &Args, snapshot: &Snapshot) -> Result<(), Failure> {
+        if let Some(window_us) = snapshot.stream_window_us {
+            args.fits(Duration::from_micros(window_us))?;
+        }
         let status = &snapshot.status;
         let here = snapshot.first_delivery_us.is_some()
             || (self.writing.is_none() && matches!(status.condition, Condition::Live));

@@ -12,6 +12,7 @@ use crate::discovery::fault::TrackerFault;
 use crate::net::trackers::TrackerClient;
 use crate::units::InfoHash;
 use crate::wire::tracker::Family;
+use crate::wire::tracker::url::TrackerUrl;
 
 /// How a tracker is reached and its answer shown.
 #[derive(Clone, Debug, clap::Args)]
@@ -68,14 +69,22 @@ pub fn info_hash(text: &str) -> Result<InfoHash, String> {
     InfoHash::from_hex(text).ok_or_else(|| "an info-hash is 40 hexadecimal digits".to_owned())
 }
 
-/// How a command ends on `fault`.
+/// Reads the tracker that a command shall ask.
+///
+/// # Errors
+/// One line that says what a tracker's URL looks like.
+pub fn tracker_url(text: &str) -> Result<TrackerUrl, Failure> {
+    TrackerUrl::parse(text).map_err(|e| Failure::usage(format_args!("tracker \"{text}\": {e}")))
+}
+
+/// How a command ends on `fault` of the tracker at `url`.
 #[must_use]
-pub fn failure(fault: &TrackerFault) -> Failure {
+pub fn failure(url: &TrackerUrl, fault: &TrackerFault) -> Failure {
     let code = match fault {
         TrackerFault::Url(_) | TrackerFault::Address(AddressFault::Local(_)) => Code::Usage,
         _ => Code::Network,
     };
-    Failure::new(code, fault)
+    Failure::new(code, format_args!("{url}: {fault}"))
 }
 
 /// Prints one JSON document; a reader that went away is no failure.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cli::block_on;
 use super::exit::{Code, Failure};
-use super::reach::{Reach, failure, info_hash, print_line};
+use super::reach::{Reach, failure, info_hash, print_line, tracker_url};
 use crate::discovery::fault::TrackerFault;
 use crate::units::InfoHash;
 use crate::wire::limits;
@@ -42,7 +42,7 @@ struct Document {
 /// Code 2 for a URL that is none to ask or has no scrape URL, 4 if the tracker does not answer,
 /// refuses or knows none of the swarms.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let url = TrackerUrl::parse(&args.url).map_err(Failure::usage)?;
+    let url = tracker_url(&args.url)?;
     if url.scheme() == Scheme::Udp && args.info_hash.is_empty() {
         return Err(Failure::usage("a udp tracker is asked about swarms: give --info-hash"));
     }
@@ -51,7 +51,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::usage(format_args!("{len} info-hashes, limit {max}")));
     }
     block_on(async move {
-        let swarms = ask(&args, &url).await.map_err(|fault| failure(&fault))?;
+        let swarms = ask(&args, &url).await.map_err(|fault| failure(&url, &fault))?;
         let mut rows: Vec<(InfoHash, Option<Swarm>)> =
             args.info_hash.iter().map(|hash| (*hash, swarms.get(hash).copied())).collect();
         if args.info_hash.is_empty() {
@@ -61,7 +61,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
             print(&args, &url, *hash, *swarm);
         }
         if !args.info_hash.is_empty() && rows.iter().all(|(_, swarm)| swarm.is_none()) {
-            return Err(Failure::new(Code::Network, "the tracker knows none of the info-hashes"));
+            return Err(Failure::new(
+                Code::Network,
+                format_args!("{url} knows none of the info-hashes"),
+            ));
         }
         Ok(())
     })

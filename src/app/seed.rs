@@ -33,11 +33,12 @@ pub struct Args {
 /// # Errors
 /// The torrent cannot be used, or the node failed.
 pub fn run(args: Args) -> Result<(), Failure> {
-    args.common.start_log();
+    args.common.begin()?;
     block_on(seed(args))
 }
 
 async fn seed(args: Args) -> Result<(), Failure> {
+    args.common.must_send("seed")?;
     let target = Target::read(&args.target)?;
     let setup = Setup {
         role_name: "seed",

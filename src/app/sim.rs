@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use super::args::{Rate, Span};
 use super::exit::{Code, Failure};
+use super::file;
 use crate::sim::machines::Swarms;
 use crate::sim::report::{Percentiles, Report};
 use crate::sim::scenario::{Scenario, Uploads};
 use crate::sim::world::World;
 
 /// Longest scenario file.
-const FILE_LEN_MAX: u64 = 1 << 20;
+const FILE_LEN_MAX: usize = 1 << 20;
 
 /// What to simulate. Flags change what the file says, or the steady swarm they stand for.
 #[derive(Debug, Default, clap::Args)]
@@ -64,8 +65,8 @@ pub enum UploadsArg {
 /// Plays the scenario and prints the report.
 ///
 /// # Errors
-/// Code 2 for a scenario that cannot be run, code 5 for a file that cannot be read, code 1 if
-/// something happened that must not, or if the run misses what the scenario expects.
+/// Code 2 for a scenario that is not there or cannot be run, code 5 for a file that cannot be read,
+/// code 1 if something happened that must not, or if the run misses what the scenario expects.
 pub fn run(args: Args) -> Result<(), Failure> {
     let scenario = args.scenario()?;
     let started = Instant::now();
@@ -75,13 +76,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     report.wall_s = started.elapsed().as_secs_f64();
     report.events_per_s = report.events as f64 / report.wall_s.max(1e-9);
     report.peak_rss_bytes = peak_rss_bytes();
-    if args.json {
-        let line = serde_json::to_string(&report)
-            .map_err(|e| Failure::new(Code::Unexpected, format_args!("report: {e}")))?;
-        println!("{line}");
+    let text = if args.json {
+        serde_json::to_string(&report)
+            .map_err(|e| Failure::new(Code::Unexpected, format_args!("report: {e}")))?
     } else {
-        println!("{}", table(&report));
-    }
+        table(&report)
+    };
+    file::to_stdout(|out| writeln!(out, "{text}"))?;
     let missed = report.missed(&scenario);
     if missed.is_empty() {
         return Ok(());
@@ -118,15 +119,7 @@ impl Args {
 }
 
 fn read(path: &Path) -> Result<Scenario, Failure> {
-    let disk = |e: std::io::Error| Failure::disk(path, &e);
-    let len = std::fs::metadata(path).map_err(disk)?.len();
-    if len > FILE_LEN_MAX {
-        let place = path.display();
-        return Err(Failure::usage(format_args!(
-            "{place}: {len} bytes are no scenario (limit {FILE_LEN_MAX})"
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(disk)?;
+    let text = file::read_text(path, FILE_LEN_MAX)?;
     let mut scenario = Scenario::parse(&text)
         .map_err(|e| Failure::usage(format_args!("{}: {e}", path.display())))?;
     if scenario.name.is_empty() {
@@ -223,6 +216,6 @@ mod tests {
         let args = Args { viewers: Some(0), ..Args::default() };
         assert_eq!(args.scenario().expect_err("no viewers").code, Code::Usage);
         let args = Args { scenario: Some("no/such/file.toml".into()), ..Args::default() };
-        assert_eq!(args.scenario().expect_err("no file").code, Code::Disk);
+        assert_eq!(args.scenario().expect_err("no file").code, Code::Usage);
     }
 }

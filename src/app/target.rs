@@ -15,7 +15,7 @@ use crate::swarm::io::Via;
 use crate::units::InfoHash;
 use crate::wire::limits::{MAGNET_LEN_MAX, TORRENT_LEN_MAX};
 use crate::wire::magnet::{Magnet, PeerAddr};
-use crate::wire::metainfo::Metainfo;
+use crate::wire::metainfo::{Info, Metainfo};
 
 /// Addresses of one peer's name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -66,6 +66,22 @@ impl Target {
             peers: Vec::new(),
             private: metainfo.info.private,
         })
+    }
+
+    /// The media type of the stream, if the target says it.
+    #[must_use]
+    pub fn media(&self) -> Option<String> {
+        Some(self.live()?.live()?.media.clone())
+    }
+
+    /// How much of the stream its peers keep, if the target says it.
+    #[must_use]
+    pub fn window(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.live()?.live()?.window_s.into()))
+    }
+
+    fn live(&self) -> Option<Info> {
+        Info::parse(self.info.clone()?).ok()
     }
 
     fn from_magnet(text: &str) -> Result<Self, Failure> {

@@ -9,9 +9,10 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::args::Span;
+use super::args::{Span, listen_address};
 use super::cli::block_on;
 use super::exit::{Code, Failure};
+use super::file;
 use super::reach::print_line;
 use crate::discovery::tracker_store::{Bounds, Counts, TrackerStore};
 use crate::machine::Rng;
@@ -22,23 +23,25 @@ use crate::units::InfoHash;
 /// Where both protocols listen if neither is named.
 const DEFAULT_ADDR: &str = "127.0.0.1:6969";
 /// A whitelist file: 100,000 lines of a hash.
-const WHITELIST_LEN_MAX: u64 = 4 << 20;
+const WHITELIST_LEN_MAX: usize = 4 << 20;
+/// What `--interval` may be, in seconds.
+const INTERVAL_S: std::ops::RangeInclusive<u64> = 1..=86_400;
 
 /// Arguments of `btlive tracker`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Listen for HTTP here; repeatable, port 0 lets the kernel choose. Without --http and --udp
     /// both listen on 127.0.0.1:6969
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub http: Vec<SocketAddr>,
     /// Listen for UDP here; repeatable
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub udp: Vec<SocketAddr>,
     /// Serve only these swarms: a file with one info-hash a line, read again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub whitelist: Option<PathBuf>,
-    /// How often clients shall announce
-    #[arg(long, default_value = "2m")]
+    /// How often clients shall announce, 1s to 1d
+    #[arg(long, value_name = "TIME", default_value = "2m")]
     pub interval: Span,
     /// Counts as JSON on stdout, once a second
     #[arg(long, env = "BTLIVE_JSON")]
@@ -55,16 +58,15 @@ struct Listening {
 /// Serves until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// Code 2 for a whitelist that is none, 5 if it cannot be read, 10 for an address in use, 4 for
-/// one that cannot be bound.
+/// Code 2 for a whitelist that is none or not there, 5 if it cannot be read, 10 for an address in
+/// use, 4 for one that cannot be bound.
 pub fn run(args: Args) -> Result<(), Failure> {
     let whitelist = args.whitelist.as_deref().map(read_whitelist).transpose()?;
     block_on(serve(args, whitelist))
 }
 
 async fn serve(args: Args, whitelist: Option<BTreeSet<InfoHash>>) -> Result<(), Failure> {
-    let Span(interval) = args.interval;
-    let interval_s = u32::try_from(interval.as_secs()).unwrap_or(u32::MAX).clamp(1, 86_400);
+    let interval_s = interval_s(args.interval)?;
     let store = TrackerStore::new(Bounds::default(), interval_s, whitelist, Rng::new(seed()));
     let (http, udp) = if args.http.is_empty() && args.udp.is_empty() {
         let addr: SocketAddr = DEFAULT_ADDR
@@ -85,6 +87,13 @@ async fn serve(args: Args, whitelist: Option<BTreeSet<InfoHash>>) -> Result<(), 
         () = running => Ok(()),
         ended = control(&args, whitelists, counts) => ended,
     }
+}
+
+fn interval_s(Span(interval): Span) -> Result<u32, Failure> {
+    let seconds = interval.as_secs_f64().round() as u64;
+    let fits = Some(seconds).filter(|s| INTERVAL_S.contains(s));
+    fits.and_then(|s| u32::try_from(s).ok())
+        .ok_or_else(|| Failure::usage("--interval must be 1s to 1d"))
 }
 
 /// Reloads, reports, and returns when the tracker shall end.
@@ -143,14 +152,7 @@ fn bind_failure(addr: SocketAddr, error: &std::io::Error) -> Failure {
 
 /// Reads one info-hash a line; empty lines and what follows a `#` do not count.
 fn read_whitelist(path: &Path) -> Result<BTreeSet<InfoHash>, Failure> {
-    let disk = |e: std::io::Error| Failure::disk(path, &e);
-    let len = std::fs::metadata(path).map_err(disk)?.len();
-    if len > WHITELIST_LEN_MAX {
-        let path = path.display();
-        let line = format_args!("{path}: {len} bytes, limit {WHITELIST_LEN_MAX}").to_string();
-        return Err(Failure::usage(line));
-    }
-    let text = std::fs::read_to_string(path).map_err(disk)?;
+    let text = file::read_text(path, WHITELIST_LEN_MAX)?;
     let mut hashes = BTreeSet::new();
     for (n, line) in text.lines().enumerate() {
         let word = line.split('#').next().unwrap_or_default().trim();

@@ -27,7 +27,7 @@ pub enum TrackerFault {
         family: Family,
     },
     /// The host name leads nowhere.
-    #[error("no address for {host}: {why}")]
+    #[error("the name {host} leads nowhere: {why}")]
     Resolve {
         /// The name.
         host: String,

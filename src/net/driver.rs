@@ -57,6 +57,8 @@ pub struct Snapshot {
     pub is_drained: bool,
     /// Readers that are open.
     pub readers: usize,
+    /// How much of the stream its torrent lets peers keep, in microseconds, once that is known.
+    pub stream_window_us: Option<u64>,
     /// Microseconds since the driver started until the first piece was handed to a reader.
     pub first_delivery_us: Option<u64>,
 }
@@ -263,6 +265,7 @@ impl Driver {
                     source_mode: self.swarm.source_mode(),
                     is_drained: self.swarm.is_drained(),
                     readers: self.readers.len(),
+                    stream_window_us: self.swarm.torrent().map(|t| t.stream.window_us),
                     first_delivery_us,
                     status,
                 });

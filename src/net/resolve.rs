@@ -9,6 +9,24 @@ use crate::wire::tracker::Family;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
+/// What the operating system said, as people say it.
+pub fn plain(error: &std::io::Error) -> String {
+    use std::io::ErrorKind as Kind;
+    let words = match error.kind() {
+        Kind::ConnectionRefused => "connection refused, nothing listens there",
+        Kind::ConnectionReset => "it closed the connection",
+        Kind::TimedOut => "no answer to the attempt to connect",
+        Kind::HostUnreachable => "the host cannot be reached",
+        Kind::NetworkUnreachable => "this machine has no network that leads there",
+        _ => {
+            let text = error.to_string();
+            let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+            return text.split(" (os error").next().unwrap_or(text).to_owned();
+        }
+    };
+    words.to_owned()
+}
+
 /// The addresses of `host` in `family` that `policy` allows, at most eight.
 ///
 /// # Errors
@@ -24,7 +42,7 @@ pub async fn resolve(
         Err(_) => {
             let looked_up = tokio::net::lookup_host((host, port))
                 .await
-                .map_err(|e| TrackerFault::Resolve { host: host.to_owned(), why: e.to_string() })?;
+                .map_err(|e| TrackerFault::Resolve { host: host.to_owned(), why: plain(&e) })?;
             looked_up.collect()
         }
     };

@@ -12,7 +12,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, header};
 
-use super::resolve::resolve;
+use super::resolve::{plain, resolve};
 use crate::discovery::address::Policy;
 use crate::discovery::fault::TrackerFault;
 use crate::units::InfoHash;
@@ -190,7 +190,7 @@ fn fault_of(error: &reqwest::Error) -> TrackerFault {
         }
         source = cause.source();
     }
-    TrackerFault::Io(chain(error))
+    TrackerFault::Io(words(error))
 }
 
 /// The causes behind `error`, without its own line: that one repeats the URL, and with it passkeys.
@@ -199,12 +199,30 @@ fn chain(error: &reqwest::Error) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let text = cause.to_string();
+        source = cause.source();
+        // Which part of the HTTP library it was helps nobody who reads the cause.
+        if source.is_some() && text.starts_with("client error (") {
+            continue;
+        }
         if !out.contains(&text) {
             out = if out.is_empty() { text } else { format!("{out}: {text}") };
         }
-        source = cause.source();
     }
     if out.is_empty() { "the request failed".to_owned() } else { out }
+}
+
+/// Words for a request that came to nothing: what the operating system said is enough by itself, a
+/// library's words need to be told what they are about.
+fn words(error: &reqwest::Error) -> String {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        match cause.downcast_ref::<std::io::Error>() {
+            Some(io) if io.raw_os_error().is_some() => return plain(io),
+            _ => source = cause.source(),
+        }
+    }
+    let what = if error.is_connect() { "no TLS with it" } else { "it sent no HTTP reply" };
+    format!("{what}: {}", chain(error))
 }
 
 /// Resolves names to judged addresses of one family.

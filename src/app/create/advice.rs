@@ -16,7 +16,9 @@ pub(super) fn say_what_private_means(torrent: &LiveTorrent) {
          relays by address and channels are off; only its trackers introduce peers"
     );
     if torrent.tiers.is_empty() {
-        eprintln!("btlive: private and without a tracker: nobody will ever find this stream");
+        eprintln!(
+            "btlive: no tracker is named: nobody finds this stream; run it again with --tracker"
+        );
     }
 }
 

@@ -32,15 +32,13 @@ pub enum UrlFault {
         max: usize,
     },
     /// No URL at all.
-    #[error("\"{url}\" is not a URL: {why}")]
+    #[error("no tracker's URL ({why}); it looks like udp://HOST:PORT or http://HOST:PORT/announce")]
     Malformed {
-        /// What was given.
-        url: String,
-        /// The parser's reason.
+        /// What is wrong with it.
         why: String,
     },
     /// A scheme that no tracker of ours speaks.
-    #[error("tracker scheme \"{scheme}\" is not one of http, https, udp")]
+    #[error("it begins with \"{scheme}:\" and not with http://, https:// or udp://")]
     Scheme {
         /// The scheme.
         scheme: String,
@@ -94,8 +92,12 @@ impl TrackerUrl {
         if text.len() > max {
             return Err(UrlFault::TooLong { len: text.len(), max });
         }
-        let malformed = |why: &str| UrlFault::Malformed { url: text.into(), why: why.into() };
-        let mut url = Url::parse(text.trim()).map_err(|e| malformed(&e.to_string()))?;
+        let malformed = |why: &str| UrlFault::Malformed { why: why.into() };
+        let mut url = Url::parse(text.trim()).map_err(|e| match e {
+            _ if text.trim().is_empty() => malformed("it is empty"),
+            url::ParseError::RelativeUrlWithoutBase => malformed("no http://, https:// or udp://"),
+            other => malformed(&other.to_string()),
+        })?;
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
