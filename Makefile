@@ -26,10 +26,10 @@ SEEDS ?= 20
 sim: ## the simulator over SEEDS=20 seeds
 	tests/tools/sim.sh $(SEEDS)
 
-soak: ## the long way: 500 seeds, ten minutes of each fuzz target, 50 kills, an hour of one swarm
+soak: ## the long way: 500 seeds, ten minutes of each fuzz target, 500 kills, an hour of one swarm
 	tests/tools/sim.sh 500
 	FUZZ_SECONDS=600 tests/tools/fuzz-smoke.sh
-	SURVIVE_KILLS=50 cargo test --locked --test survive
+	SURVIVE_KILLS=500 cargo test --locked --test survive
 	SWARM_SECONDS=3600 SWARM_VIEWERS=20 cargo bench --locked --bench swarm
 
 demo: ## a live stream on this machine, with a page to look at
