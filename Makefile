@@ -31,10 +31,10 @@ SEEDS ?= 3
 sim: compiler ## every scenario of the simulator with SEEDS=3 seeds each
 	tests/tools/sim.sh $(SEEDS)
 
-soak: compiler ## the long way: 50 seeds, ten minutes of each fuzz target, 50 kills, an hour of one swarm
+soak: compiler ## the long way: 50 seeds, ten minutes of each fuzz target, 500 kills, an hour of one swarm
 	tests/tools/sim.sh 50
 	FUZZ_SECONDS=600 tests/tools/fuzz-smoke.sh
-	SURVIVE_KILLS=50 cargo test --locked --test survive
+	SURVIVE_KILLS=500 cargo test --locked --test survive
 	SWARM_SECONDS=3600 SWARM_VIEWERS=20 cargo bench --locked --bench swarm
 
 demo: compiler ## a live stream on this machine, with a page to look at

@@ -73,7 +73,8 @@ fn run(viewers: usize, seconds: u32) -> Finished {
         std::net::TcpStream::connect(&address).ok()
     });
     let trackers = [format!("http://{address}/announce")];
-    let plan = Plan { trackers: &trackers, namespace: None, rate: RATE, seconds, keep: false };
+    let plan =
+        Plan { trackers: &trackers, namespace: None, rate: RATE, seconds, v6: false, keep: false };
     let mut swarm = Swarm::start(plan, |_| ());
     // The window then holds key frames, as it does for whoever comes to a stream on the air.
     std::thread::sleep(Duration::from_secs(3));

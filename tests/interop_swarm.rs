@@ -1,16 +1,22 @@
 //! Live swarms among programs of other projects: their trackers coordinate one, and their clients
-//! meet one that they cannot use.
+//! meet one that they cannot use. And swarms whose trackers fail, whose addresses are IPv6, or
+//! that are large.
 #![allow(clippy::disallowed_methods, reason = "these tests live in real time")]
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
 use support::announce::Count;
+use support::btlive::{self, LOCAL};
 use support::client::{self, Client};
+use support::namespace::Namespace;
+use support::stream::{self, FakeTs, contiguous_part};
 use support::swarm::{Plan, Swarm};
 use support::tracker::{Kind, Tracker};
-use support::{swarm_slot, wait_for};
+use support::{free_port, swarm_alone, swarm_slot, temp_dir, wait_for};
 
 /// The stream's rate in bit/s.
 const RATE: u64 = 2_000_000;
@@ -38,7 +44,7 @@ fn coordinates_a_live_swarm(kind: Kind, over: Over) {
     let urls: Vec<String> = url.into_iter().collect();
     assert_eq!(urls.len(), 1, "the tracker speaks this protocol");
     let namespace = tracker.namespace.as_ref();
-    let plan = Plan { trackers: &urls, namespace, rate: RATE, seconds: 30, keep: true };
+    let plan = Plan { trackers: &urls, namespace, rate: RATE, seconds: 30, v6: false, keep: true };
     let mut swarm = Swarm::start(plan, |live| tracker.allow(live.info_hash));
     let info_hash = swarm.live.info_hash;
     wait_for("broadcaster at the tracker", LISTED_LIMIT, || {
@@ -114,7 +120,7 @@ fn refuses_and_the_swarm_plays_on(kind: client::Kind) {
     let _slot = swarm_slot();
     let tracker = Tracker::start(Kind::BittorrentTracker);
     let trackers = &tracker.urls();
-    let plan = Plan { trackers, namespace: None, rate: RATE, seconds: 25, keep: true };
+    let plan = Plan { trackers, namespace: None, rate: RATE, seconds: 25, v6: false, keep: true };
     let mut swarm = Swarm::start(plan, |_| ());
     swarm.join_many(2);
     wait_for("three peers at the tracker", LISTED_LIMIT, || {
@@ -166,4 +172,165 @@ fn qbittorrent_refuses_a_live_torrent_and_the_swarm_plays_on() {
 #[test]
 fn rqbit_refuses_a_live_torrent_and_the_swarm_plays_on() {
     refuses_and_the_swarm_plays_on(client::Kind::Rqbit);
+}
+
+/// Takes connections for as long as the test runs: says `answer` to each, or nothing at all.
+fn bad_tracker(answer: Option<Vec<u8>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/announce", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            if let Some(answer) = &answer {
+                let _ = stream.read(&mut [0; 4096]);
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+                let _ = stream.write_all(&[head.as_bytes(), answer].concat());
+            } else {
+                held.push(stream);
+            }
+        }
+    });
+    url
+}
+
+/// A reply with a hundred peers of this machine, none of which is there.
+fn lie() -> Vec<u8> {
+    let peers = (0..100_u16).flat_map(|n| {
+        let [high, low] = (1100 + n).to_be_bytes();
+        [127, 0, 0, 1, high, low]
+    });
+    let peers: Vec<u8> = peers.collect();
+    let head = format!("d8:intervali5e5:peers{}:", peers.len());
+    [head.as_bytes(), &peers, b"e"].concat()
+}
+
+#[test]
+fn trackers_that_are_dead_hang_or_lie_never_stop_the_stream() {
+    let _slot = swarm_slot();
+    let good = Tracker::start(Kind::Btlive);
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let trackers = [
+        format!("http://127.0.0.1:{}/announce", free_port()),
+        bad_tracker(None),
+        format!("udp://{}/announce", silent.local_addr().expect("an address")),
+        bad_tracker(Some(b"<html>It works!</html>".to_vec())),
+        bad_tracker(Some(lie())),
+        good.http.clone().expect("an HTTP address"),
+    ];
+    let plan = Plan {
+        trackers: &trackers,
+        namespace: None,
+        rate: RATE,
+        seconds: 24,
+        v6: false,
+        keep: true,
+    };
+    let mut swarm = Swarm::start(plan, |_| ());
+    std::thread::sleep(Duration::from_secs(4));
+    swarm.join_many(2);
+    // By then they have met; from now on no tracker is left.
+    std::thread::sleep(Duration::from_secs(10));
+    drop(good);
+    let finished = swarm.finish();
+    let begins = finished.assert_contiguous_to_the_end();
+    finished.assert_begun_when_joined(&begins);
+}
+
+/// A broadcaster and three viewers on `[::1]`, who find each other through one address of our
+/// tracker there.
+#[track_caller]
+fn a_swarm_lives_on_ipv6(over: Over) {
+    let _slot = swarm_slot();
+    let tracker = Tracker::start_v6();
+    let url = match over {
+        Over::Http => tracker.http.clone(),
+        Over::Udp => tracker.udp.clone(),
+    };
+    let urls: Vec<String> = url.into_iter().collect();
+    let plan =
+        Plan { trackers: &urls, namespace: None, rate: RATE, seconds: 14, v6: true, keep: true };
+    let mut swarm = Swarm::start(plan, |_| ());
+    let info_hash = swarm.live.info_hash;
+    wait_for("broadcaster at the tracker", LISTED_LIMIT, || {
+        tracker.count(info_hash).ok().filter(|count| count.seeders == 1)
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    swarm.join_many(3);
+    let everybody = Count { seeders: 1, leechers: 3 };
+    wait_for("four peers at the tracker", LISTED_LIMIT, || {
+        tracker.count(info_hash).ok().filter(|count| *count == everybody)
+    });
+    let finished = swarm.finish();
+    let begins = finished.assert_contiguous_to_the_end();
+    finished.assert_begun_when_joined(&begins);
+    assert!(finished.share_from_viewers() > 0.0, "viewers find each other too");
+    assert_counted(&tracker, info_hash, Count { seeders: 0, leechers: 0 });
+}
+
+#[test]
+fn a_swarm_on_ipv6_finds_itself_over_http() {
+    a_swarm_lives_on_ipv6(Over::Http);
+}
+
+#[test]
+fn a_swarm_on_ipv6_finds_itself_over_udp() {
+    a_swarm_lives_on_ipv6(Over::Udp);
+}
+
+#[test]
+fn who_listens_by_default_is_reached_over_ipv4_and_ipv6() {
+    let _slot = swarm_slot();
+    // It listens on every address, so it lives where there are no others.
+    let namespace = Namespace::new();
+    let dir = temp_dir();
+    let live = btlive::create(dir.path(), &[]);
+    let member = |name: &str, role: &str| {
+        let start = btlive::start(Some(&namespace), name, dir.path()).arg(role);
+        start.arg("--state-dir").arg(dir.path().join(format!("{name}.state")))
+    };
+    let mut broadcaster = member("broadcaster", "broadcast")
+        .args(&LOCAL[2..])
+        .args(["--key", &live.key, &live.torrent])
+        .with_stdin()
+        .spawn();
+    let fed = stream::feed(FakeTs::frames(RATE, 10), broadcaster.take_stdin());
+    let line = broadcaster.wait_for_line("listening for peers on ", LISTED_LIMIT);
+    let port = line.rsplit(':').next().expect("a port");
+    let mut viewers = ["127.0.0.1", "[::1]"].map(|host| {
+        let name = if host == "[::1]" { "v6" } else { "v4" };
+        member(name, "play")
+            .args(&LOCAL[2..])
+            .args(["--listen", &format!("{host}:0"), "--peer", &format!("{host}:{port}")])
+            .arg("--output")
+            .arg(dir.path().join(format!("{name}.ts")))
+            .arg(&live.torrent)
+            .spawn()
+    });
+    let sent = FakeTs::seconds(RATE, 10);
+    for viewer in &mut viewers {
+        let status = viewer.wait(Duration::from_secs(40));
+        assert_eq!(status.code(), Some(0), "{}", viewer.last_words());
+        let path = dir.path().join(format!("{}.ts", viewer.name()));
+        let seen = std::fs::read(path).expect("what it wrote");
+        let at = contiguous_part(&sent, &seen).unwrap_or_else(|fault| panic!("{fault}"));
+        assert_eq!(at + seen.len(), sent.len(), "up to the end");
+        assert!(seen.len() * 2 > sent.len(), "most of it: {} of {}", seen.len(), sent.len());
+    }
+    fed.join().expect("the feeder does not panic");
+}
+
+#[test]
+fn twenty_viewers_share_a_stream_that_the_broadcaster_sends_twice() {
+    let _slot = swarm_alone();
+    let tracker = Tracker::start(Kind::Btlive);
+    let urls = tracker.urls();
+    let plan =
+        Plan { trackers: &urls, namespace: None, rate: RATE, seconds: 12, v6: false, keep: true };
+    let mut swarm = Swarm::start(plan, |_| ());
+    swarm.join_many(20);
+    let finished = swarm.finish();
+    let begins = finished.assert_contiguous_to_the_end();
+    finished.assert_begun_when_joined(&begins);
+    let share = finished.share_from_viewers();
+    assert!(share >= 0.8, "only {share:.2} of the payload came from other viewers");
 }

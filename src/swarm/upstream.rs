@@ -351,8 +351,8 @@ impl Swarm {
         best.map(|(_, link)| link)
     }
 
-    /// Whether the source brings as many stripes as we can pass on often enough: it has few copies to
-    /// give, and they should go to who multiplies them. Others are asked first.
+    /// Whether the source brings as many stripes as we can pass on often enough: it has few copies
+    /// to give, and they should go to who multiplies them. Others are asked first.
     fn is_sated(&self) -> bool {
         let at_source = self.peers.values().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
         let direct = at_source.filter(|o| o.stripe.is_some() && o.state != OrderState::Ending);

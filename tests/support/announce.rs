@@ -1,7 +1,7 @@
 //! A tracker client for tests, on its own so that it shares no fault with the code under test
 //! (BEP 3, 15, 23, 48).
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use super::bencode::{self, Value};
@@ -129,7 +129,11 @@ impl Udp {
     /// Asks `address` (`127.0.0.1:6969`) for a connection id.
     pub(crate) fn connect(address: &str) -> Result<Self, String> {
         let io = |e: std::io::Error| format!("{address}: {e}");
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(io)?;
+        let any: IpAddr = match address.starts_with('[') {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).map_err(io)?;
         socket.connect(address).map_err(io)?;
         socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(io)?;
         let udp = Self { socket, connection: 0x0417_2710_1980_u64.to_be_bytes() };

@@ -50,4 +50,12 @@ while running:
     if not complete and not seed and handle.status().is_seeding:
         complete = True
         print("complete", flush=True)
+        # The reply is printed as an alert.
+        handle.scrape_tracker()
     time.sleep(0.1)
+# A pause says "stopped" to trackers; a second is enough for the answers.
+handle.pause()
+for _ in range(10):
+    time.sleep(0.1)
+    for alert in session.pop_alerts():
+        print(type(alert).__name__, alert.message(), flush=True)

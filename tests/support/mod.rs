@@ -112,22 +112,31 @@ const SWARMS_MAX: usize = 3;
 static SWARMS: Mutex<usize> = Mutex::new(0);
 static SWARM_ENDED: Condvar = Condvar::new();
 
-/// The right to run one swarm, given back on drop.
-pub(crate) struct SwarmSlot(());
+/// The right to run one swarm, or to run one alone, given back on drop.
+pub(crate) struct SwarmSlot(usize);
 
 /// Waits for the right to run a swarm.
 pub(crate) fn swarm_slot() -> SwarmSlot {
+    take_slots(1)
+}
+
+/// Waits for the right to run a swarm beside no other one, for those that fill the machine.
+pub(crate) fn swarm_alone() -> SwarmSlot {
+    take_slots(SWARMS_MAX)
+}
+
+fn take_slots(count: usize) -> SwarmSlot {
     let running = SWARMS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut running = SWARM_ENDED
-        .wait_while(running, |running| *running >= SWARMS_MAX)
+        .wait_while(running, |running| *running + count > SWARMS_MAX)
         .unwrap_or_else(PoisonError::into_inner);
-    *running += 1;
-    SwarmSlot(())
+    *running += count;
+    SwarmSlot(count)
 }
 
 impl Drop for SwarmSlot {
     fn drop(&mut self) {
-        *SWARMS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        SWARM_ENDED.notify_one();
+        *SWARMS.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        SWARM_ENDED.notify_all();
     }
 }

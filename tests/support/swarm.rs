@@ -22,6 +22,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) rate: u64,
     /// How long the stream is.
     pub(crate) seconds: u32,
+    /// Whether everybody listens on the IPv6 loopback address instead of the IPv4 one.
+    pub(crate) v6: bool,
     /// Whether viewers write what they get to files that can be looked at afterwards.
     pub(crate) keep: bool,
 }
@@ -51,7 +53,7 @@ impl<'a> Swarm<'a> {
         let live = btlive::create_for(dir.path(), plan.trackers, plan.rate);
         before(&live);
         let upload_limit = (plan.rate * 2).to_string();
-        let mut broadcaster = member(plan.namespace, dir.path(), "broadcaster")
+        let mut broadcaster = member(&plan, dir.path(), "broadcaster")
             .args(["--upload-limit", &upload_limit, "--input", "-", "--on-eof", "end"])
             .args(["--key", &live.key, &live.torrent])
             .with_stdin()
@@ -70,7 +72,7 @@ impl<'a> Swarm<'a> {
         } else {
             PathBuf::from("/dev/null")
         };
-        let viewer = member(self.plan.namespace, self.dir.path(), &name)
+        let viewer = member(&self.plan, self.dir.path(), &name)
             .arg("--output")
             .arg(output)
             .arg(source)
@@ -138,11 +140,12 @@ fn report_path(dir: &Path, name: &str) -> PathBuf {
 }
 
 /// A member of the swarm before its own arguments: the role is told by the name.
-fn member(namespace: Option<&Namespace>, dir: &Path, name: &str) -> super::process::Start {
+fn member(plan: &Plan<'_>, dir: &Path, name: &str) -> super::process::Start {
     let role = if name == "broadcaster" { "broadcast" } else { "play" };
-    btlive::start(namespace, name, dir)
+    btlive::start(plan.namespace, name, dir)
         .arg(role)
-        .args(LOCAL)
+        .args(["--listen", if plan.v6 { "[::1]:0" } else { LOCAL[1] }])
+        .args(&LOCAL[2..])
         .arg("--state-dir")
         .arg(dir.join(format!("{name}.state")))
         .arg("--report")

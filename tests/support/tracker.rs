@@ -1,7 +1,7 @@
-//! Real trackers of other projects, each started for one test.
+//! Real trackers, each started for one test: those of other projects, and our own.
 
 use std::fs::Permissions;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +27,13 @@ pub(crate) enum Kind {
     /// The tracker inside qBittorrent: HTTP. It listens on every interface, so it lives in a
     /// namespace that has only `lo`.
     Qbittorrent,
+    /// `btlive tracker`: HTTP and UDP.
+    Btlive,
 }
+
+/// The port of who asks only to look: no privileged one, which trackers refuse, and none that a
+/// test gives away.
+const PROBE_PORT: u16 = 9_999;
 
 /// How long a tracker may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -61,14 +67,32 @@ impl Tracker {
             Kind::AquaticUdp => aquatic_udp(dir, port),
             Kind::AquaticHttp => aquatic_http(dir, port),
             Kind::Qbittorrent => qbittorrent(dir),
+            Kind::Btlive => btlive_tracker(dir, SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         };
+        tracker.wait_until_it_answers();
+        tracker
+    }
+
+    /// Starts our own one on the IPv6 loopback address.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[track_caller]
+    pub(crate) fn start_v6() -> Self {
+        let address = SocketAddr::from((Ipv6Addr::LOCALHOST, free_port()));
+        let mut tracker = btlive_tracker(temp_dir(), address);
+        tracker.wait_until_it_answers();
+        tracker
+    }
+
+    #[track_caller]
+    fn wait_until_it_answers(&mut self) {
         let mut ended = false;
         wait_for("answer of the tracker", START_LIMIT, || {
-            ended = tracker.process.status().is_some();
-            (ended || tracker.answers()).then_some(())
+            ended = self.process.status().is_some();
+            (ended || self.answers()).then_some(())
         });
-        assert!(!ended, "the tracker ended: {}", tracker.process.last_words());
-        tracker
+        assert!(!ended, "the tracker ended: {}", self.process.last_words());
     }
 
     /// Its announce URLs.
@@ -86,7 +110,7 @@ impl Tracker {
         std::fs::write(&path, format!("{listed}{}\n", hex(&info_hash))).expect("write whitelist");
         self.process.signal("HUP");
         // It reads the list on a thread of its own and does not say when it has.
-        let probe = Ask { info_hash, port: 9, left: 1, event: Event::Stopped };
+        let probe = Ask { info_hash, port: PROBE_PORT, left: 1, event: Event::Stopped };
         wait_for("torrent on the whitelist", Duration::from_secs(5), || self.ask(&probe).ok());
     }
 
@@ -110,10 +134,10 @@ impl Tracker {
 
     /// The peers it would name to a newcomer, who is gone again afterwards.
     pub(crate) fn peers(&self, info_hash: [u8; 20]) -> Result<Vec<std::net::SocketAddrV4>, String> {
-        let newcomer = Ask { info_hash, port: 9, left: 1, event: Event::Started };
+        let newcomer = Ask { info_hash, port: PROBE_PORT, left: 1, event: Event::Started };
         let mut peers = self.ask(&newcomer)?.peers;
         self.ask(&Ask { event: Event::Stopped, ..newcomer })?;
-        peers.retain(|peer| peer.port() != 9);
+        peers.retain(|peer| peer.port() != PROBE_PORT);
         Ok(peers)
     }
 
@@ -123,7 +147,7 @@ impl Tracker {
     }
 
     fn answers(&self) -> bool {
-        let ask = Ask { info_hash: [0xee; 20], port: 9, left: 1, event: Event::Stopped };
+        let ask = Ask { info_hash: [0xee; 20], port: PROBE_PORT, left: 1, event: Event::Stopped };
         match (&self.http, &self.udp) {
             // Whatever it says, it speaks.
             (Some(url), _) if self.namespace.is_none() => TcpStream::connect(address(url)).is_ok(),
@@ -204,6 +228,16 @@ fn aquatic_http(dir: tempfile::TempDir, port: u16) -> Tracker {
     let process = aquatic("aquatic_http", dir.path(), port);
     let http = http_url(port);
     Tracker { kind: Kind::AquaticHttp, http, udp: None, namespace: None, process, dir }
+}
+
+fn btlive_tracker(dir: tempfile::TempDir, address: SocketAddr) -> Tracker {
+    let address = address.to_string();
+    let process = Start::new("tracker", super::btlive::PATH, dir.path())
+        .args(["tracker", "--interval", "10s", "--http", &address, "--udp", &address])
+        .spawn();
+    let http = Some(format!("http://{address}/announce"));
+    let udp = Some(format!("udp://{address}/announce"));
+    Tracker { kind: Kind::Btlive, http, udp, namespace: None, process, dir }
 }
 
 fn qbittorrent(dir: tempfile::TempDir) -> Tracker {

@@ -17,7 +17,7 @@ fn knowing(scene: &Scene, name: &str, port: u16, other: u16) -> Start {
 
 #[test]
 fn a_broadcaster_killed_at_any_moment_goes_on_and_signs_no_place_twice() {
-    let kills = std::env::var("SURVIVE_KILLS").map_or(10, |n| n.parse().expect("a number"));
+    let kills = std::env::var("SURVIVE_KILLS").map_or(50, |n| n.parse().expect("a number"));
     let mut rng = Rng::new(0x5eed_0001);
     let mut scene = Scene::new();
     let mut recorder = scene.recorder();

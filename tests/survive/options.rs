@@ -1,0 +1,125 @@
+//! Members that are told to keep to a limit, to hide, or to log for machines.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::scene::{END_LIMIT, HEARD_LIMIT, RATE, Scene, documents};
+use crate::support::announce::Count;
+use crate::support::btlive::number;
+use crate::support::process::Process;
+use crate::support::tracker::{Kind, Tracker};
+use crate::support::{free_port, wait_for};
+
+/// The last status document of a member that satisfies `is_wanted`.
+#[track_caller]
+fn told(member: &Process, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    wait_for("status document", HEARD_LIMIT, || documents(member).into_iter().rfind(&is_wanted))
+}
+
+#[test]
+fn a_relay_ends_once_it_has_sent_as_much_as_it_may() {
+    const CAP: f64 = 500_000.0;
+    let mut scene = Scene::new();
+    let run = scene.broadcast();
+    let port = free_port();
+    let report = scene.path("relay.json");
+    let mut relay = scene
+        .member("relay", "seed", port, &[])
+        .args(["--cap", "500k", "--peer", &format!("127.0.0.1:{}", scene.port), "--report"])
+        .arg(&report)
+        .arg(&scene.live.torrent)
+        .spawn();
+    relay.wait_for_line("relaying", END_LIMIT);
+    // A viewer that knows the relay alone.
+    let viewer = scene
+        .member("viewer1", "play", free_port(), &[])
+        .args(["--peer", &format!("127.0.0.1:{port}"), "--output", "/dev/null"])
+        .arg(&scene.live.torrent)
+        .spawn();
+    assert_eq!(relay.wait(END_LIMIT).code(), Some(0), "{}", relay.last_words());
+    assert!(relay.stderr().contains("done: "), "{}", relay.last_words());
+    let report = crate::support::btlive::report(&report);
+    let sent = number(&report, "bytes.up_payload") + number(&report, "bytes.up_overhead");
+    // It looks once a second, and what is under way then goes out.
+    let more = 2.0 * RATE as f64 / 8.0;
+    assert!((CAP..CAP + more).contains(&sent), "{sent} bytes: {report}");
+    drop(viewer);
+    scene.finish(run);
+}
+
+#[test]
+fn a_hidden_broadcaster_is_counted_and_seen_as_one_of_many() {
+    for hides in [false, true] {
+        let tracker = Tracker::start(Kind::Btlive);
+        let mut scene = Scene::new();
+        scene.live = crate::support::btlive::create(scene.dir.path(), &tracker.urls()[..1]);
+        let broadcaster = scene.broadcaster("broadcaster", scene.port, &[]);
+        let run = scene.run(broadcaster.args(hides.then_some("--hide")));
+        let (seeders, leechers) = if hides { (0, 1) } else { (1, 0) };
+        let expected = Count { seeders, leechers };
+        wait_for("count", HEARD_LIMIT, || {
+            tracker.count(scene.live.info_hash).ok().filter(|count| *count == expected)
+        });
+        scene.view("viewer1");
+        let viewer = &scene.viewers[0].0;
+        let down = |d: &Value| number(d, "bytes.down_payload");
+        let document = told(viewer, |d| down(d) > RATE as f64 / 8.0);
+        let from_source = number(&document, "bytes.from_source");
+        assert_eq!(from_source == 0.0, hides, "{document}");
+        scene.finish(run);
+    }
+}
+
+#[test]
+fn a_log_for_machines_is_one_object_a_line() {
+    let mut scene = Scene::new();
+    let run = scene.run(scene.broadcaster("broadcaster", scene.port, &[]));
+    let mut relay = scene
+        .member("relay", "seed", free_port(), &[])
+        .args(["--log", "json", "-vv", "--until", "3s", "--peer"])
+        .arg(format!("127.0.0.1:{}", scene.port))
+        .arg(&scene.live.torrent)
+        .spawn();
+    assert_eq!(relay.wait(END_LIMIT).code(), Some(0), "{}", relay.last_words());
+    let said = relay.stderr();
+    // What is said to people stands between the objects.
+    let (objects, words): (Vec<&str>, Vec<&str>) =
+        said.lines().partition(|line| line.starts_with('{'));
+    assert!(!objects.is_empty(), "{said}");
+    for line in objects {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        for key in ["timestamp", "level", "fields", "target"] {
+            assert!(object.get(key).is_some(), "no {key} in {line}");
+        }
+    }
+    for line in words {
+        assert!(!line.contains(" INFO ") && !line.contains(" DEBUG "), "{line}");
+    }
+    scene.finish(run);
+}
+
+#[test]
+fn what_is_behind_is_fetched_no_faster_than_allowed() {
+    const AFTER_S: f64 = 4.0;
+    let stream_rate = RATE as f64 / 8.0;
+    let mut scene = Scene::new();
+    let run = scene.broadcast();
+    std::thread::sleep(Duration::from_secs(14));
+    let fetched = ["100M", "8k"].map(|limit| {
+        let viewer = scene
+            .member("late", "play", free_port(), &[])
+            .args(["--json", "--output", "/dev/null", "--delay", "10s"])
+            .args(["--download-limit", limit, "--peer"])
+            .arg(format!("127.0.0.1:{}", scene.port))
+            .arg(&scene.live.torrent)
+            .spawn();
+        let document = told(&viewer, |d| number(d, "uptime_s") >= AFTER_S);
+        let live = stream_rate * number(&document, "uptime_s");
+        (number(&document, "bytes.down_payload") - live) / stream_rate
+    });
+    // In seconds of the stream behind what is live.
+    let [free, limited] = fetched;
+    assert!(free > 1.0 && limited < free - 0.8, "{free:.1} s without a limit, {limited:.1} s with");
+    scene.finish(run);
+}
