@@ -593,3 +593,20 @@ fn a_standby_takes_over_only_where_two_peers_report_the_standing_head() {
         assert!(rig.is_open(one) && rig.is_open(other));
     }
 }
+
+#[test]
+fn a_source_goes_on_behind_its_last_entry_but_not_behind_an_end_or_a_withdrawal() {
+    let table = [(Flags::IDLE, true), (Flags::END, false), (Flags::WITHDRAWN, false)];
+    for (flags, goes_on) in table {
+        let mut config = Rig::config();
+        let last = signed(|head| (head.flags, head.len) = (flags, 0));
+        config.role = source_role(Some(last));
+        let mut rig = Rig::with(config);
+        rig.pass(3 * SECOND);
+        rig.give(In::Ingest(Bytes::from_static(&[7; 100])));
+        rig.pass(SECOND);
+        assert_eq!(rig.swarm.source_mode(), Some("publishing"));
+        let head = rig.swarm.head().expect("an entry");
+        assert_eq!(head.epoch == EPOCH, goes_on, "{flags:?}");
+    }
+}
