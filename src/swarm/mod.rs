@@ -15,6 +15,7 @@
 //! | `downstream` | who is sent what, in which order, how fast |
 //! | `pull` | which missing block is asked of whom |
 //! | `choker` | whose requests are served |
+//! | `credit` | how much came under which credit id |
 //! | `exchange` | metadata and addresses from peer to peer |
 //! | `source` | when a source publishes, listens or follows |
 //! | `playback` | what readers are handed |
@@ -24,6 +25,7 @@
 mod choker;
 pub mod config;
 mod connection;
+mod credit;
 mod downstream;
 mod entries;
 mod epochs;
@@ -56,6 +58,7 @@ use crate::wire::live::{HOPS_UNKNOWN, Live, Reason};
 use crate::wire::message::Message;
 
 use config::{Config, Role, Torrent};
+use credit::Credits;
 use exchange::MetadataFetch;
 use io::{Event, In, Out, ReaderId, Record, Trace, Via};
 use peer::Peer;
@@ -102,6 +105,7 @@ pub struct Swarm {
     played_before: Played,
     source: Option<Source>,
     upstream: Upstream,
+    credits: Credits,
     bucket: Option<Bucket>,
     download: Option<Bucket>,
 
@@ -167,6 +171,7 @@ impl Swarm {
             played_before: Played::default(),
             source: None,
             upstream,
+            credits: Credits::default(),
             bucket: None,
             download: None,
             incomplete: BTreeSet::new(),

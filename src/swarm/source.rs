@@ -243,8 +243,7 @@ impl Swarm {
         let Some(source) = &self.source else { return };
         let fresh = foreign || source.config.takeover;
         let is_over = |flags: Flags| flags.has(Flags::END) || flags.has(Flags::WITHDRAWN);
-        let resumable =
-            source.own_last.clone().filter(|last| !fresh && !is_over(last.head.flags));
+        let resumable = source.own_last.clone().filter(|last| !fresh && !is_over(last.head.flags));
         match resumable {
             Some(last) => self.go_on(last),
             None => self.begin_epoch(),
