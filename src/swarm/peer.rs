@@ -185,6 +185,10 @@ pub struct Peer {
     pub window_seen: bool,
     /// The pieces it holds in that epoch.
     pub haves: Haves,
+    /// The birth time that it keeps, microseconds; 0 if it does not say.
+    pub kept_us: u64,
+    /// What lies below it no longer keeps.
+    pub gone_below: PieceIndex,
     /// Its distance from the source.
     pub hops: u8,
     /// Why it stalls.
@@ -297,6 +301,8 @@ impl Peer {
             epoch: Epoch(0),
             window_seen: false,
             haves: Haves::default(),
+            kept_us: 0,
+            gone_below: PieceIndex(0),
             hops: HOPS_UNKNOWN,
             reason: Reason::NONE,
             shown: None,
