@@ -219,17 +219,58 @@ fn faults_with_words(path: &str, code: &str, words: &[(&str, &str)]) -> Vec<Stri
     words.iter().flat_map(of_word).collect()
 }
 
-/// The modules at the crate's root that `code` names: `crate::wire::x` and `crate::{wire, live}`.
-fn imported_layers(code: &str) -> BTreeSet<String> {
+/// The modules at the crate's root that `code` in the file `path` names: `crate::wire::x`,
+/// `crate::{wire, live}`, and `super::super::wire` where that leaves the layer.
+fn imported_layers(path: &str, code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    let crate_paths = code.match_indices("crate::").map(|(at, root)| at + root.len());
+    for start in crate_paths.chain(rooted_by_super(path, code)) {
+        let rest = &code[start..];
         match rest.strip_prefix('{') {
             Some(group) => found.extend(group_heads(group)),
             None => found.extend(word_at_start(rest)),
         }
     }
     found
+}
+
+/// Where in `code` a path goes on that has left every module of its file by `super::`. A module
+/// within the file lies deeper than the file; `depth_at` counts those by their open braces.
+fn rooted_by_super(path: &str, code: &str) -> Vec<usize> {
+    let names = path.trim_start_matches("src/").trim_end_matches(".rs").split('/');
+    let in_file = names.filter(|name| *name != "mod").count();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(next) = code[at..].find("super::").map(|found| at + found) {
+        let mut end = next;
+        let mut ups = 0;
+        while let Some(rest) = code[end..].strip_prefix("super::") {
+            end = code.len() - rest.len();
+            ups += 1;
+        }
+        if ups == in_file + depth_at(&code[..next]) && !code[..next].ends_with(is_word) {
+            found.push(end);
+        }
+        at = end;
+    }
+    found
+}
+
+/// How many inline modules are open where `before` ends.
+fn depth_at(before: &str) -> usize {
+    let mut open = Vec::new();
+    for (at, c) in before.char_indices() {
+        match c {
+            '{' => {
+                let line = before[..at].rsplit(['\n', ';', '}', '{']).next().unwrap_or_default();
+                let words: Vec<&str> = line.split_whitespace().collect();
+                open.push(words.iter().rev().nth(1) == Some(&"mod"));
+            }
+            '}' => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.into_iter().filter(|is_module| *is_module).count()
 }
 
 fn word_at_start(text: &str) -> Option<String> {
@@ -273,7 +314,7 @@ fn each_layer_imports_only_what_is_below_it() {
             faults.push(format!("{path}: {own} is no layer; add it to the table in src/lib.rs"));
             continue;
         };
-        for other in imported_layers(&code_of(&text)) {
+        for other in imported_layers(&path, &code_of(&text)) {
             let above = rank(&other).is_some_and(|r| r > own_rank);
             if above || STRANGERS.contains(&(own, other.as_str())) {
                 faults.push(format!("{path}: {own} imports {other}"));
@@ -556,5 +597,26 @@ fn words_are_found_in_code_and_not_in_comments_or_literals() {
 fn imports_are_read_alone_and_in_groups() {
     let code = "use crate::wire::x; use crate::{live::{a, b}, media, net::c}; crate::sim::run()";
     let expected = ["live", "media", "net", "sim", "wire"].map(str::to_owned);
-    assert_eq!(imported_layers(code), expected.into());
+    assert_eq!(imported_layers("src/live/a.rs", code), expected.into());
+}
+
+#[test]
+fn imports_by_super_are_read_where_they_leave_the_layer() {
+    let table: [(&str, &str, &[&str]); 7] = [
+        ("src/live/mod.rs", "use super::net::x;", &["net"]),
+        ("src/live/mod.rs", "mod tests { use super::net::x; }", &[]),
+        ("src/live/mod.rs", "fn f() { super::{net, wire::y}; }", &["net", "wire"]),
+        ("src/live/a.rs", "use super::net::x;", &[]),
+        ("src/live/a.rs", "use super::super::net::x;", &["net"]),
+        (
+            "src/live/a.rs",
+            "mod tests { use super::super::b; fn f() { super::super::super::app::x } }",
+            &["app"],
+        ),
+        ("src/units.rs", "use super::app;", &["app"]),
+    ];
+    for (path, code, expected) in table {
+        let expected = expected.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(imported_layers(path, code), expected, "{path}: {code}");
+    }
 }

@@ -4,13 +4,14 @@
 //! its budget of bytes, whichever is smaller; the oldest pieces go first.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::feed::Genuine;
-use crate::units::{Seq, UnixUs};
+use crate::units::{Epoch, PieceIndex, Seq, UnixUs};
 use crate::wire::limits::WINDOW_PIECES_MAX;
 
 /// A piece and what of it is verified.
@@ -69,11 +70,16 @@ pub enum Put {
     NoEntry,
 }
 
+/// A span of births that says something about the rate, in microseconds.
+const RATE_SPAN_US: u64 = 2_000_000;
+
 /// The pieces of a stream.
 #[derive(Debug)]
 pub struct Store {
     pieces: BTreeMap<Seq, Piece>,
     bytes: usize,
+    /// The newest epoch, how many pieces of it are here and how long they are when whole.
+    newest: (Epoch, usize, u64),
     bytes_max: usize,
     window_us: u64,
 }
@@ -82,7 +88,7 @@ impl Store {
     /// An empty store for `window_us` of birth time and `bytes_max` bytes of payload.
     #[must_use]
     pub fn new(window_us: u64, bytes_max: usize) -> Self {
-        Self { pieces: BTreeMap::new(), bytes: 0, bytes_max, window_us }
+        Self { pieces: BTreeMap::new(), bytes: 0, newest: (Epoch(0), 0, 0), bytes_max, window_us }
     }
 
     /// Payload bytes held.
@@ -123,11 +129,43 @@ impl Store {
     /// Makes room for the blocks of `genuine`.
     pub fn expect(&mut self, genuine: &Arc<Genuine>) {
         let head = &genuine.entry.head;
-        self.pieces.entry(head.seq()).or_insert_with(|| Piece {
+        let Entry::Vacant(place) = self.pieces.entry(head.seq()) else { return };
+        place.insert(Piece {
             genuine: Arc::clone(genuine),
             blocks: vec![None; usize::from(head.blocks())],
             missing: head.blocks(),
         });
+        if head.epoch > self.newest.0 {
+            self.newest = (head.epoch, 0, 0);
+        }
+        if head.epoch == self.newest.0 {
+            self.newest.1 += 1;
+            self.newest.2 += u64::from(head.len);
+        }
+    }
+
+    /// The birth time of the newest epoch that there is room for at the rate of what is here, in
+    /// microseconds; `u64::MAX` while too little is known to tell.
+    #[must_use]
+    pub fn room_us(&self) -> u64 {
+        let (epoch, pieces, bytes) = self.newest;
+        let mut births = self
+            .pieces
+            .range(Seq { epoch, index: PieceIndex(0) }..)
+            .map(|(_, piece)| piece.genuine.entry.head.birth.0);
+        let (Some(first), Some(last)) = (births.next(), births.next_back()) else {
+            return u64::MAX;
+        };
+        let span = last.saturating_sub(first);
+        // How often what is here would fit, in 1/65,536.
+        let of_bytes = ((self.bytes_max as u64) << 16) / bytes.max(1);
+        let of_pieces = ((WINDOW_PIECES_MAX as u64) << 16) / pieces.max(1) as u64;
+        let fits = of_bytes.min(of_pieces);
+        if span < RATE_SPAN_US && fits > 2 << 16 {
+            return u64::MAX;
+        }
+        let room = (u128::from(span) * u128::from(fits)) >> 16;
+        u64::try_from(room).unwrap_or(u64::MAX)
     }
 
     /// Verifies a block and keeps a copy of it: the one copy between socket and socket, so that
@@ -175,7 +213,7 @@ impl Store {
     /// Forgets what the window no longer covers, seen from the newest birth, and what exceeds the
     /// budget of bytes or the number of pieces that a window may have. Births of an older epoch may
     /// lie above the newest one; they are as far from it then. Returns the pieces that went.
-    pub fn slide(&mut self, newest: UnixUs) -> Vec<Seq> {
+    pub fn slide(&mut self, newest: UnixUs) -> Vec<Piece> {
         let mut gone = Vec::new();
         while let Some((seq, first)) = self.pieces.first_key_value() {
             let birth = first.genuine.entry.head.birth;
@@ -191,7 +229,11 @@ impl Store {
             }
             let Some((seq, piece)) = self.pieces.pop_first() else { break };
             self.bytes -= piece.blocks.iter().flatten().map(Bytes::len).sum::<usize>();
-            gone.push(seq);
+            if seq.epoch == self.newest.0 {
+                self.newest.1 -= 1;
+                self.newest.2 -= u64::from(piece.genuine.entry.head.len);
+            }
+            gone.push(piece);
         }
         gone
     }

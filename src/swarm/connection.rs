@@ -532,15 +532,7 @@ impl Swarm {
             return;
         }
         peer.reported_at = Some(now);
-        let received = credits
-            .iter()
-            .map(|credit| {
-                let under = |p: &Peer| -> u64 {
-                    p.orders.values().filter(|o| o.credit == *credit).map(|o| o.bytes).sum()
-                };
-                (*credit, self.peers.values().map(under).sum())
-            })
-            .collect();
+        let received = credits.iter().map(|id| (*id, self.credits.of(*id))).collect();
         self.send_live(link, &Live::Report(Report::Answer { report: *report, received }));
     }
 }

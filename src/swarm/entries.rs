@@ -211,17 +211,22 @@ impl Swarm {
         let Some(core) = &mut self.core else { return };
         let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return };
         let gone = core.store.slide(head.birth);
-        let Some(last) = gone.last().filter(|last| last.epoch == head.epoch) else { return };
+        self.slide_haves();
+        let last = gone.last().map(|piece| piece.genuine.entry.head.seq());
+        let Some(last) = last.filter(|last| last.epoch == head.epoch) else { return };
         let first = last.index.next();
+        let Some(core) = &mut self.core else { return };
         core.feed.forget_below(first);
         self.incomplete = self.incomplete.split_off(&first);
         self.entry_at = self.entry_at.split_off(&first);
         self.in_flight = self.in_flight.split_off(&BlockId { piece: first, block: 0 });
+        self.untold.retain(|seq| *seq > last);
         // A peer keeps no more than we do, as far as we care.
         for peer in self.peers.values_mut() {
             peer.haves.forget_below(first);
             peer.accused = peer.accused.split_off(&first);
         }
+        self.tell_lost(&gone, head.epoch, head.birth);
     }
 
     /// Shows a peer the highest entry that we know.

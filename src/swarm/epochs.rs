@@ -14,7 +14,7 @@ use crate::wire::message::{Message, Request};
 use crate::wire::tlv::Tlvs;
 
 /// A change of our own is told this often at most.
-const WINDOW_US: u64 = 1_000_000;
+pub(super) const WINDOW_US: u64 = 1_000_000;
 
 impl Swarm {
     /// Enters `epoch` if it is above the one we were in. The feed has taken an entry of it.
@@ -85,14 +85,22 @@ impl Swarm {
         self.send_live(link, &Live::Window(window));
     }
 
-    /// Tells everybody when our distance or the reason of our stalling has changed.
+    /// Tells everybody when our distance, the reason of our stalling or what we keep has changed.
     pub(super) fn tell_changes(&mut self) {
-        let now = self.now.mono;
-        let says = (self.hops(), self.stall_reason());
-        if self.core.is_none() || says == self.said || now.since_us(self.said_at) < WINDOW_US {
+        if self.core.is_none() || self.now.mono.since_us(self.said_at) < WINDOW_US {
             return;
         }
-        (self.said, self.said_at) = (says, now);
+        let says = (self.hops(), self.stall_reason());
+        if says != self.said || self.may_keep_us() != self.kept_us {
+            self.tell_window();
+        }
+    }
+
+    /// Sends everybody our window as it is now.
+    pub(super) fn tell_window(&mut self) {
+        self.said = (self.hops(), self.stall_reason());
+        self.said_at = self.now.mono;
+        self.kept_us = self.may_keep_us();
         let links: Vec<Link> =
             self.peers.values().filter(|p| p.is_live()).map(|p| p.link).collect();
         for link in links {
@@ -101,10 +109,11 @@ impl Swarm {
     }
 
     fn window(&self) -> Window {
+        let kept_ms = u32::try_from(self.kept_us / 1000).unwrap_or(u32::MAX);
         let empty = |epoch, hops| Window {
             epoch,
             base: PieceIndex(0),
-            kept_ms: 0,
+            kept_ms,
             hops,
             reason: Reason::NONE,
             bitmap: Bytes::new(),
@@ -129,7 +138,6 @@ impl Swarm {
                 *byte |= 0x80 >> (bit % 8);
             }
         }
-        let kept_ms = u32::try_from(core.torrent.stream.window_us / 1000).unwrap_or(u32::MAX);
         let (hops, reason) = (self.hops(), self.stall_reason());
         Window { epoch, base, kept_ms, hops, reason, bitmap: bitmap.into(), ext: Tlvs::default() }
     }
@@ -168,6 +176,8 @@ impl Swarm {
         for index in window.held() {
             peer.haves.insert(index);
         }
+        peer.kept_us = u64::from(window.kept_ms) * 1000;
+        peer.gone_below = PieceIndex(0);
         if changed {
             // Its requests and subscriptions of the old epoch are void, and so are ours at it. It
             // is told which ids are free again.
@@ -195,6 +205,7 @@ impl Swarm {
         if changed && window.epoch < ours {
             self.show_head(link);
         }
+        self.slide_haves();
         self.show_interest(link);
         self.pull_dirty = true;
     }

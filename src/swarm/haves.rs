@@ -73,16 +73,20 @@ impl Haves {
         Some(PieceIndex(self.base + at as u32 * WORD_BITS + top))
     }
 
-    /// Forgets pieces below `index`, to the nearest multiple of 64.
+    /// Forgets pieces below `index`.
     pub fn forget_below(&mut self, index: PieceIndex) {
         // The last word of all ends behind the highest number: nothing lies above it.
         while !self.words.is_empty() {
             let Some(next) = self.base.checked_add(WORD_BITS).filter(|next| *next <= index.0)
             else {
-                return;
+                break;
             };
             self.words.pop_front();
             self.base = next;
+        }
+        let below = index.0.saturating_sub(self.base);
+        if let (Some(bits), 1..WORD_BITS) = (self.words.front_mut(), below) {
+            *bits &= u64::MAX << below;
         }
     }
 

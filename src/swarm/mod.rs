@@ -15,6 +15,8 @@
 //! | `downstream` | who is sent what, in which order, how fast |
 //! | `pull` | which missing block is asked of whom |
 //! | `choker` | whose requests are served |
+//! | `credit` | how much came under which credit id |
+//! | `memory` | what is kept, here and elsewhere |
 //! | `exchange` | metadata and addresses from peer to peer |
 //! | `source` | when a source publishes, listens or follows |
 //! | `playback` | what readers are handed |
@@ -24,12 +26,14 @@
 mod choker;
 pub mod config;
 mod connection;
+mod credit;
 mod downstream;
 mod entries;
 mod epochs;
 mod exchange;
 pub mod haves;
 pub mod io;
+mod memory;
 pub mod peer;
 mod playback;
 mod pull;
@@ -56,6 +60,7 @@ use crate::wire::live::{HOPS_UNKNOWN, Live, Reason};
 use crate::wire::message::Message;
 
 use config::{Config, Role, Torrent};
+use credit::Credits;
 use exchange::MetadataFetch;
 use io::{Event, In, Out, ReaderId, Record, Trace, Via};
 use peer::Peer;
@@ -102,6 +107,7 @@ pub struct Swarm {
     played_before: Played,
     source: Option<Source>,
     upstream: Upstream,
+    credits: Credits,
     bucket: Option<Bucket>,
     download: Option<Bucket>,
 
@@ -124,6 +130,8 @@ pub struct Swarm {
     /// When a flow may be moved again, and when somebody last wished for a primary stripe.
     swap_at: Time,
     primary_at: Time,
+    /// The birth time that we say we keep.
+    kept_us: u64,
     /// Pieces completed since the last tick, still to be announced.
     untold: Vec<Seq>,
 
@@ -167,6 +175,7 @@ impl Swarm {
             played_before: Played::default(),
             source: None,
             upstream,
+            credits: Credits::default(),
             bucket: None,
             download: None,
             incomplete: BTreeSet::new(),
@@ -180,6 +189,7 @@ impl Swarm {
             said_at: Time::ZERO,
             swap_at: Time::ZERO,
             primary_at: Time::ZERO,
+            kept_us: 0,
             untold: Vec::new(),
             last_entry_at: Time::ZERO,
             feed_retry_at: Time::ZERO,
@@ -238,6 +248,7 @@ impl Swarm {
         let Some(feed) = Feed::new(torrent.stream) else { return false };
         let store = Store::new(torrent.stream.window_us, self.config.memory_max);
         let clock = StreamClock::default();
+        self.kept_us = torrent.stream.window_us;
         self.core = Some(Core { torrent, feed, store, clock });
         if let Some(head) = self.config.head.clone()
             && let Some(core) = &mut self.core

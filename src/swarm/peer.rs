@@ -101,8 +101,6 @@ pub struct Order {
     pub first: BlockNo,
     /// The source's number for the flow.
     pub credit: u32,
-    /// Verified payload bytes that came.
-    pub bytes: u64,
     /// Since when a block of it is due whose entry is here; `None` while nothing is due.
     pub due_since: Option<Time>,
     /// Average time from an entry's arrival to its block's under this order, microseconds.
@@ -111,9 +109,8 @@ pub struct Order {
 
 impl Order {
     /// Notes that a block came under this order, so long after its entry.
-    pub fn came(&mut self, lag_us: u64, bytes: u64) {
+    pub fn came(&mut self, lag_us: u64) {
         self.due_since = None;
-        self.bytes += bytes;
         self.lag_us = Some(self.lag_us.map_or(lag_us, |old| (old * 7 + lag_us) / 8));
     }
 }
@@ -188,6 +185,10 @@ pub struct Peer {
     pub window_seen: bool,
     /// The pieces it holds in that epoch.
     pub haves: Haves,
+    /// The birth time that it keeps, microseconds; 0 if it does not say.
+    pub kept_us: u64,
+    /// What lies below it no longer keeps.
+    pub gone_below: PieceIndex,
     /// Its distance from the source.
     pub hops: u8,
     /// Why it stalls.
@@ -300,6 +301,8 @@ impl Peer {
             epoch: Epoch(0),
             window_seen: false,
             haves: Haves::default(),
+            kept_us: 0,
+            gone_below: PieceIndex(0),
             hops: HOPS_UNKNOWN,
             reason: Reason::NONE,
             shown: None,

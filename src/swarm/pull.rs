@@ -103,7 +103,8 @@ impl Swarm {
             peer.down.add(now, payload.len() as u64);
             let order = peer.orders.values_mut().find(|o| o.stripe.is_some() && o.cover.covers(no));
             if let Some(order) = order {
-                order.came(age, payload.len() as u64);
+                order.came(age);
+                self.credits.add(order.credit, payload.len() as u64);
             }
             if peer.hops == 0 {
                 self.totals.from_source += payload.len() as u64;
@@ -129,7 +130,7 @@ impl Swarm {
         let order =
             orders.and_then(|mut all| all.find(|o| o.stripe.is_some() && o.cover.covers(no)));
         if let Some(order) = order {
-            order.came(age, 0);
+            order.came(age);
         }
     }
 

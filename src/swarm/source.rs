@@ -241,10 +241,9 @@ impl Swarm {
         }
         let foreign = self.foreign_head();
         let Some(source) = &self.source else { return };
-        let resumable = source
-            .own_last
-            .clone()
-            .filter(|last| !foreign && !source.config.takeover && !last.head.flags.has(Flags::END));
+        let fresh = foreign || source.config.takeover;
+        let is_over = |flags: Flags| flags.has(Flags::END) || flags.has(Flags::WITHDRAWN);
+        let resumable = source.own_last.clone().filter(|last| !fresh && !is_over(last.head.flags));
         match resumable {
             Some(last) => self.go_on(last),
             None => self.begin_epoch(),

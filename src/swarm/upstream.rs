@@ -288,7 +288,6 @@ impl Swarm {
             since: now,
             first,
             credit: 0,
-            bytes: 0,
             due_since: None,
             lag_us: None,
         };

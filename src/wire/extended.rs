@@ -315,6 +315,12 @@ pub fn parse_dont_have(payload: &[u8]) -> Result<PieceIndex, WireError> {
     Ok(PieceIndex(u32::from_be_bytes(index)))
 }
 
+/// The payload of an `lt_donthave` message (BEP 54).
+#[must_use]
+pub fn encode_dont_have(index: PieceIndex) -> Bytes {
+    Bytes::copy_from_slice(&index.0.to_be_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

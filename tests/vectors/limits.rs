@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use btlive::discovery::announce as a;
+use btlive::discovery::udp_tracker::CONNECTION_VALID;
 use btlive::live::{EPOCH_AHEAD_MAX_S, EPOCH_INDEX_GAP};
+use btlive::net::tracker_http::REDIRECTS_MAX;
+use btlive::net::trackers;
 use btlive::swarm::peer::HELD_PIECES_MAX;
 use btlive::units::BLOCK_LEN;
 use btlive::wire::limits as l;
@@ -14,7 +18,13 @@ use super::root;
 fn limits(page: &str) -> BTreeMap<String, Vec<u64>> {
     let path = root().join("specs").join(page);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{page}: {e}"));
-    let section = text.split("\n## Limits\n").nth(1).expect("a section Limits");
+    // In one page the sections have numbers.
+    let titled = |at: &usize| {
+        let title = text[*at..].lines().nth(1).unwrap_or_default();
+        title.trim_start_matches(|c: char| "#. ".contains(c) || c.is_ascii_digit()) == "Limits"
+    };
+    let start = text.match_indices("\n## ").map(|(at, _)| at).find(titled);
+    let section = &text[start.expect("a section Limits") + 1..];
     let section = section.split("\n## ").next().expect("its text");
     let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
     let cells = rows.filter_map(|row| row.split_once(" | "));
@@ -53,6 +63,7 @@ fn constant(file: &str, name: &str) -> u64 {
     let line = text.lines().find(|line| line.contains(&start));
     let line = line.unwrap_or_else(|| panic!("{file} has no {name}"));
     let value = line.split_once("= ").expect("a value").1.trim_end_matches(';').replace('_', "");
+    let value = value.trim_start_matches("Duration::from_secs(").trim_end_matches(')');
     let parts: Vec<u64> =
         value.split(" << ").map(|n| n.parse().expect("a number, perhaps shifted")).collect();
     parts[0] << parts.get(1).copied().unwrap_or(0)
@@ -154,6 +165,49 @@ fn those_of_the_torrent() {
                 &[n(l::MAGNET_NAME_LEN_MAX), n(l::SALT_LEN_MAX), n(l::MAGNET_RANGES_MAX)],
             ),
             ("key file", &[constant("app/keyfile.rs", "LEN_MAX")]),
+        ],
+    );
+}
+
+#[test]
+fn those_of_trackers() {
+    let n = |n: usize| n as u64;
+    let store = btlive::discovery::tracker_store::Bounds::default();
+    let server = |name| constant("net/tracker_server.rs", name);
+    agree(
+        "tracker.md",
+        &[
+            ("trackers of a swarm", &[n(a::TRACKERS_MAX)]),
+            ("tracker URL", &[n(l::TRACKER_URL_LEN_MAX)]),
+            ("asks under way while the first peers are sought", &[n(a::RACE_MAX)]),
+            ("reply over HTTP, after decompression", &[n(l::TRACKER_REPLY_LEN_MAX)]),
+            ("datagram", &[n(l::TRACKER_DATAGRAM_LEN_MAX)]),
+            ("peers taken from an answer", &[n(l::PEERS_PER_REPLY_MAX)]),
+            ("`tracker id`", &[n(l::TRACKER_TEXT_LEN_MAX)]),
+            ("redirects followed", &[n(REDIRECTS_MAX)]),
+            (
+                "exchange over HTTP, over UDP",
+                &[trackers::HTTP_TIMEOUT.as_secs(), trackers::UDP_TIMEOUT.as_secs()],
+            ),
+            ("use of a connection id", &[CONNECTION_VALID.as_secs()]),
+            (
+                "interval that is obeyed",
+                &[a::INTERVAL_MIN, a::INTERVAL_MAX, a::INTERVAL_DEFAULT].map(|d| d.as_secs()),
+            ),
+            ("wait after a failure", &[a::BACKOFF_MIN, a::BACKOFF_MAX].map(|d| d.as_secs())),
+            ("wait without an address in a family", &[a::NO_ADDRESS_WAIT.as_secs()]),
+            ("ask without any answer", &[a::ASK_MAX.as_secs()]),
+            ("wait for answers to `stopped`", &[a::STOP_MAX.as_secs()]),
+            (
+                "own tracker: request, time for it, connections",
+                &[server("HEAD_LEN_MAX"), server("HTTP_TIMEOUT"), server("CONNECTIONS_MAX")],
+            ),
+            (
+                "own tracker: swarms, peers, peers of a swarm and family",
+                &[n(store.swarms_max), n(store.peers_max), n(store.peers_per_swarm_max)],
+            ),
+            ("own tracker: peers of one swarm at one IP", &[n(store.peers_per_ip_max)]),
+            ("own tracker: swarms in a scrape", &[n(l::SCRAPE_HASHES_MAX)]),
         ],
     );
 }

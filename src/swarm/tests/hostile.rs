@@ -3,6 +3,7 @@
 //! After every input all bounds must hold, and a tick at the deadline must move the deadline.
 
 mod fields;
+mod memory;
 
 use super::*;
 use crate::live::builder::{Builder, Sealed};

@@ -593,3 +593,55 @@ fn a_standby_takes_over_only_where_two_peers_report_the_standing_head() {
         assert!(rig.is_open(one) && rig.is_open(other));
     }
 }
+
+#[test]
+fn a_source_goes_on_behind_its_last_entry_but_not_behind_an_end_or_a_withdrawal() {
+    let table = [(Flags::IDLE, true), (Flags::END, false), (Flags::WITHDRAWN, false)];
+    for (flags, goes_on) in table {
+        let mut config = Rig::config();
+        let last = signed(|head| (head.flags, head.len) = (flags, 0));
+        config.role = source_role(Some(last));
+        let mut rig = Rig::with(config);
+        rig.pass(3 * SECOND);
+        rig.give(In::Ingest(Bytes::from_static(&[7; 100])));
+        rig.pass(SECOND);
+        assert_eq!(rig.swarm.source_mode(), Some("publishing"));
+        let head = rig.swarm.head().expect("an entry");
+        assert_eq!(head.epoch == EPOCH, goes_on, "{flags:?}");
+    }
+}
+
+#[test]
+fn what_came_under_a_credit_id_is_reported_after_its_order_is_gone() {
+    let sealed = chain(EPOCH, SECOND, 4);
+    let mut rig = Rig::viewer();
+    let upstream = rig.honest(&sealed[..1]);
+    rig.pass(SECOND);
+    let orders: Vec<_> = rig.lives(upstream).into_iter().filter_map(as_wish).collect();
+    for order in &orders {
+        let (reason, ext) = (Reason::NONE, Tlvs::default());
+        let Subscribe { id, cover, epoch, first, .. } = *order;
+        let grant = Grant { id, reason, cover, credit: 77, epoch, first, ext };
+        rig.say_live(upstream, &Live::Grant(grant));
+    }
+    let mut came = 0;
+    for sealed in &sealed[1..] {
+        rig.say_live(upstream, &push(&sealed.genuine.raw));
+        for (block, payload) in sealed.blocks.iter().enumerate() {
+            rig.say(upstream, &piece(sealed, block));
+            came += payload.len() as u64;
+        }
+    }
+    for order in &orders {
+        rig.say_live(upstream, &Live::End(End { id: order.id, reason: Reason::LEAVING }));
+    }
+    rig.give(In::Down { link: upstream });
+    let judge = rig.declared(EPOCH);
+    rig.say_live(judge, &Live::Report(Report::Ask { report: 3, credits: vec![77, 78] }));
+    let answer = Live::Report(Report::Answer { report: 3, received: vec![(77, came), (78, 0)] });
+    assert!(rig.lives(judge).contains(&answer), "{:?}", rig.lives(judge).last());
+}
+
+fn as_wish(live: Live) -> Option<Subscribe> {
+    if let Live::Subscribe(wish) = live { Some(wish).filter(|w| !w.is_change()) } else { None }
+}
