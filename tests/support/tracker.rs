@@ -108,10 +108,17 @@ impl Tracker {
         let path = self.dir.path().join(WHITELIST);
         let listed = std::fs::read_to_string(&path).unwrap_or_default();
         std::fs::write(&path, format!("{listed}{}\n", hex(&info_hash))).expect("write whitelist");
-        self.process.signal("HUP");
-        // It reads the list on a thread of its own and does not say when it has.
+        // It reads the list on a thread of its own and does not say when it has; a signal that comes
+        // while it reads is lost.
         let probe = Ask { info_hash, port: PROBE_PORT, left: 1, event: Event::Stopped };
-        wait_for("torrent on the whitelist", Duration::from_secs(5), || self.ask(&probe).ok());
+        let mut told_at: Option<std::time::Instant> = None;
+        wait_for("torrent on the whitelist", Duration::from_secs(20), || {
+            if told_at.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+                self.process.signal("HUP");
+                told_at = Some(std::time::Instant::now());
+            }
+            self.ask(&probe).ok()
+        });
     }
 
     /// Announces to it, over HTTP if it can.
