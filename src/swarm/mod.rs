@@ -12,7 +12,8 @@
 //! | `entries` | how the feed spreads |
 //! | `epochs` | what happens when a source begins anew |
 //! | `upstream` | from whom which stripe is ordered |
-//! | `downstream` | who is sent what, in which order, how fast |
+//! | `grants` | who is granted which subscription |
+//! | `downstream` | what is sent, in which order, how fast |
 //! | `pull` | which missing block is asked of whom |
 //! | `choker` | whose requests are served |
 //! | `credit` | how much came under which credit id |
@@ -31,6 +32,7 @@ mod downstream;
 mod entries;
 mod epochs;
 mod exchange;
+mod grants;
 pub mod haves;
 pub mod io;
 mod memory;

@@ -1,0 +1,289 @@
+//! Who is granted which subscription: as much as the uplink carries, of what we get ourselves, and
+//! what few can give before what many can.
+
+use super::Swarm;
+use super::peer::{Flow, OrderState, Peer};
+use crate::units::Link;
+use crate::wire::live::{Cover, End, Grant, Live, Reason, Stripe, Subscribe};
+use crate::wire::tlv::Tlvs;
+
+/// Share of the upload limit that subscriptions may take, in percent.
+const FLOW_SHARE_PERCENT: u64 = 90;
+/// A stripe whose blocks are overdue by this much is not granted to others.
+const STARVED_US: u64 = 300_000;
+/// Copies of the stream that a source without a limit sends under subscriptions.
+const COPIES_SOURCE: u64 = 4;
+/// Copies that anybody else without a limit sends.
+const COPIES_VIEWER: u64 = 3;
+/// Peers that get entries without getting blocks: of a source, of anybody else.
+const ENTRY_FLOWS_SOURCE: usize = 2;
+const ENTRY_FLOWS_VIEWER: usize = 16;
+/// More is granted than the uplink carries by this much of a copy: something has to go, one a
+/// second.
+const OVERDRAWN: f64 = 0.1;
+const SHED_US: u64 = 1_000_000;
+/// The source moves a flow to another peer this often at most.
+const SWAP_US: u64 = 200_000;
+/// Primary stripes are wished for if somebody did so in this time.
+const PRIMARY_US: u64 = 2_000_000;
+/// Part of the budget that is kept for them.
+const RESERVE: f64 = 0.5;
+/// Blocks by their number modulo this: as fine as stripes can be.
+const BLOCK_CLASSES: u32 = 32;
+
+impl Swarm {
+    pub(super) fn subscribed(&mut self, link: Link, wish: &Subscribe) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let known = peer.flows.get_mut(&wish.id);
+        if wish.is_change() {
+            // Without a flow it has crossed the flow's end on the way: nothing to change.
+            let Some(flow) = known else { return };
+            flow.last = wish.last;
+            let over = wish.last < self.upstream.next_block() || wish.last.0 == 0;
+            let entries = flow.cover.is_none();
+            if if entries { wish.last.0 != u64::MAX } else { over } {
+                self.end_flow(link, wish.id, Reason::DONE);
+            }
+            return;
+        }
+        if known.is_some() {
+            return self.fault(link, &format_args!("a wish under id {}, which is in use", wish.id));
+        }
+        let (cover, reason) = match wish.stripe {
+            Stripe::Entries => self.grantable_entries(link),
+            Stripe::Blocks if wish.epoch != self.epoch() => (None, Reason::EPOCH),
+            Stripe::Blocks => {
+                if self.is_primary(&wish.cover) && self.supplies(link, &wish.cover) {
+                    self.primary_at = self.now.mono;
+                }
+                self.make_room(link, &wish.cover);
+                self.grantable_blocks(link, &wish.cover)
+            }
+        };
+        let nothing = Cover { stripes: 0, part: 0, ..wish.cover };
+        let granted = cover.unwrap_or(nothing);
+        let first = wish.first.max(self.upstream.next_block());
+        let credit = self.credit_for(cover.is_some() && wish.stripe == Stripe::Blocks);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let epoch = wish.epoch;
+        if cover.is_some() {
+            let cover = (wish.stripe == Stripe::Blocks).then_some(granted);
+            peer.flows.insert(wish.id, Flow { cover, epoch, first, last: wish.last });
+        }
+        // Entries go to the choked as well.
+        if cover.is_some() && wish.stripe == Stripe::Blocks {
+            peer.choked = false;
+        }
+        let ext = Tlvs::default();
+        let grant = Grant { id: wish.id, reason, cover: granted, credit, epoch, first, ext };
+        self.send_live(link, &Live::Grant(grant));
+        if wish.stripe == Stripe::Entries && !granted.is_empty() {
+            self.show_head(link);
+        }
+    }
+
+    /// The credit id of a new flow: the source draws one; who forwards names the one under which
+    /// it gets the stream from the source itself; 0 beyond.
+    fn credit_for(&mut self, granted: bool) -> u32 {
+        if !granted {
+            return 0;
+        }
+        if self.is_publishing() {
+            return self.rng.next_u64() as u32 | 1;
+        }
+        let from_source = self.peers.values().filter(|p| p.hops == 0);
+        let mut orders = from_source.flat_map(|p| p.orders.values());
+        orders.find(|o| o.state == OrderState::Active && o.credit != 0).map_or(0, |o| o.credit)
+    }
+
+    fn grantable_entries(&self, link: Link) -> (Option<Cover>, Reason) {
+        let fed = |p: &Peer| p.flows.values().any(|f| f.cover.is_some());
+        if self.peers.get(&link).is_some_and(fed) {
+            return (Some(Cover::ALL), Reason::NONE);
+        }
+        let max = if self.is_publishing() { ENTRY_FLOWS_SOURCE } else { ENTRY_FLOWS_VIEWER };
+        let others = self
+            .peers
+            .values()
+            .filter(|p| !fed(p) && p.flows.values().any(|f| f.cover.is_none()))
+            .count();
+        if others < max { (Some(Cover::ALL), Reason::NONE) } else { (None, Reason::FULL) }
+    }
+
+    /// What of a wish can be granted: nothing that we do not get ourselves, nothing that comes
+    /// from the one who wishes, and no more than the uplink carries.
+    fn grantable_blocks(&self, link: Link, wish: &Cover) -> (Option<Cover>, Reason) {
+        if !self.is_publishing() && !self.supplies(link, wish) {
+            return (None, Reason::LATE);
+        }
+        let wanted = share(wish);
+        if self.is_publishing() && !self.is_least_given(wish) {
+            return (None, Reason::FULL);
+        }
+        let kept = if self.is_primary(wish) { 0.0 } else { self.reserve() };
+        if wanted + kept <= self.spare_share() {
+            (Some(*wish), Reason::NONE)
+        } else {
+            (None, Reason::FULL)
+        }
+    }
+
+    /// At the source: ends a flow of a peer that has at least two more than the one who wishes for
+    /// the same. First copies go to different peers, each of which passes on what only it has.
+    fn make_room(&mut self, link: Link, wish: &Cover) {
+        let now = self.now.mono;
+        if now < self.swap_at || !self.is_publishing() {
+            return;
+        }
+        let count = |p: &Peer| p.flows.values().filter(|f| f.cover.is_some()).count();
+        let own = self.peers.get(&link).map_or(0, count);
+        let richer = self.peers.values().filter(|p| p.link != link && count(p) >= own + 2);
+        let same = richer.flat_map(|p| {
+            let same = p.flows.iter().filter(|(_, flow)| flow.cover == Some(*wish));
+            same.map(move |(id, _)| (count(p), p.link, *id))
+        });
+        let Some((_, richest, id)) = same.max() else { return };
+        self.swap_at = now.after_us(SWAP_US);
+        self.end_flow(richest, id, Reason::FULL);
+    }
+
+    /// Whether a wish is for a stripe that few can give but we: one that the source gives us.
+    fn is_primary(&self, wish: &Cover) -> bool {
+        let k = self.upstream.k();
+        if self.is_publishing() || wish.k != k {
+            return false;
+        }
+        let direct = self.peers.values().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
+        let direct = direct.filter(|o| o.state == OrderState::Active);
+        direct.filter_map(|o| o.stripe).any(|stripe| wish.stripes == 1 << stripe)
+    }
+
+    /// Share of the stream that is kept for our primary stripes, while somebody wishes for them.
+    fn reserve(&self) -> f64 {
+        if self.is_publishing() || self.now.mono.since_us(self.primary_at) > PRIMARY_US {
+            return 0.0;
+        }
+        let budget = self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02);
+        let flows = self.peers.values().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
+        let primary: f64 = flows.filter(|cover| self.is_primary(cover)).map(|c| share(&c)).sum();
+        (budget * RESERVE - primary).max(0.0)
+    }
+
+    /// Whether no part of the stream has gone out less often than what is wished for. A source
+    /// gives every part once before it gives any part twice: nobody else can make up for it.
+    fn is_least_given(&self, wish: &Cover) -> bool {
+        let flows = self.served().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
+        let mut given = [0.0f64; BLOCK_CLASSES as usize];
+        for cover in flows {
+            let share = f64::from(cover.part.count_ones()) / 8.0;
+            let even = BLOCK_CLASSES.is_multiple_of(u32::from(cover.k.max(1)));
+            for (class, copies) in (0..).zip(given.iter_mut()) {
+                if !even {
+                    // Its stripes run across ours: on average it covers its share of each.
+                    *copies += f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1)));
+                } else if cover.stripes & (1 << (class % u32::from(cover.k))) != 0 {
+                    *copies += share;
+                }
+            }
+        }
+        let least = given.iter().copied().fold(f64::INFINITY, f64::min);
+        let wished = (0..).zip(given).filter(|(class, _): &(u32, f64)| {
+            wish.stripes & (1 << (class % u32::from(wish.k))) != 0
+        });
+        wished.map(|(_, copies)| copies).fold(0.0, f64::max) < least + 0.5
+    }
+
+    /// Whether we get these stripes, and from somebody other than `link`.
+    fn supplies(&self, link: Link, wish: &Cover) -> bool {
+        let k = self.upstream.k();
+        let needed: Vec<u8> = (0..k)
+            // With another count of stripes any of ours may hold what is wished for.
+            .filter(|s| wish.k != k || wish.stripes & (1 << s) != 0)
+            .collect();
+        let supplied = |stripe: &u8| {
+            self.peers.values().filter(|p| p.link != link).any(|p| {
+                p.orders.values().any(|o| {
+                    o.stripe == Some(*stripe)
+                        && o.state == OrderState::Active
+                        // What has brought nothing yet may be waiting for us in turn.
+                        && o.lag_us.is_some()
+                        && o.due_since.is_none_or(|due| self.now.mono.since_us(due) < STARVED_US)
+                })
+            })
+        };
+        needed.iter().all(supplied)
+    }
+
+    /// Bytes per second that subscriptions may take.
+    pub(super) fn flow_budget(&self) -> u64 {
+        match self.config.upload_limit {
+            Some(limit) => limit * FLOW_SHARE_PERCENT / 100,
+            None if self.is_publishing() => self.stream_rate() * COPIES_SOURCE,
+            None => self.stream_rate() * COPIES_VIEWER,
+        }
+    }
+
+    /// Peers that are there: a copy for one who is gone without a word is none.
+    fn served(&self) -> impl Iterator<Item = &Peer> {
+        let now = self.now.mono;
+        self.peers.values().filter(move |p| p.is_alert(now) || !p.is_stuck(now))
+    }
+
+    /// The share of the stream that could still be granted; 1.0 is one copy.
+    fn spare_share(&self) -> f64 {
+        let flows = self.served().flat_map(|p| p.flows.values());
+        let given: f64 = flows.filter_map(|f| f.cover).map(|cover| share(&cover)).sum();
+        // Message heads, entries and haves ride along: 2 %.
+        self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02) - given
+    }
+
+    pub(super) fn end_flow(&mut self, link: Link, id: u8, reason: Reason) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if peer.flows.remove(&id).is_some() {
+            peer.jobs.retain(|_, job| job.flow != Some(id));
+            self.send_live(link, &Live::End(End { id, reason }));
+        }
+    }
+
+    /// Ends a subscription while more is granted than the uplink carries: all would come late.
+    pub(super) fn shed(&mut self) {
+        let now = self.now.mono;
+        if now < self.shed_at || self.spare_share() > -OVERDRAWN {
+            return;
+        }
+        self.shed_at = now.after_us(SHED_US);
+        let flows: Vec<(Link, u8)> = self
+            .peers
+            .values()
+            .flat_map(|p| p.flows.iter().map(move |(id, f)| (p.link, *id, f)))
+            .filter(|(_, _, f)| f.cover.is_some())
+            .map(|(link, id, _)| (link, id))
+            .collect();
+        if let Some((link, id)) = flows.get(self.rng.index(flows.len())).copied() {
+            self.end_flow(link, id, Reason::FULL);
+        }
+    }
+
+    /// Ends subscriptions whose last block is past and of which nothing waits: what they take of
+    /// the uplink is free again.
+    pub(super) fn end_finished_flows(&mut self) {
+        let next = self.upstream.next_block();
+        let (epoch, mut over) = (self.epoch(), Vec::new());
+        for peer in self.peers.values() {
+            for (id, flow) in &peer.flows {
+                let past = flow.cover.is_some() && flow.epoch == epoch && flow.last < next;
+                if past && !peer.jobs.values().any(|job| job.flow == Some(*id)) {
+                    over.push((peer.link, *id));
+                }
+            }
+        }
+        for (link, id) in over {
+            self.end_flow(link, id, Reason::DONE);
+        }
+    }
+}
+
+/// The share of the stream that is covered; 1.0 is all of it.
+fn share(cover: &Cover) -> f64 {
+    f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1)))
+}
