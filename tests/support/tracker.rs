@@ -108,8 +108,8 @@ impl Tracker {
         let path = self.dir.path().join(WHITELIST);
         let listed = std::fs::read_to_string(&path).unwrap_or_default();
         std::fs::write(&path, format!("{listed}{}\n", hex(&info_hash))).expect("write whitelist");
-        // It reads the list on a thread of its own and does not say when it has; a signal that comes
-        // while it reads is lost.
+        // It reads the list on a thread of its own and does not say when it has; a signal that
+        // comes while it reads is lost.
         let probe = Ask { info_hash, port: PROBE_PORT, left: 1, event: Event::Stopped };
         let mut told_at: Option<std::time::Instant> = None;
         wait_for("torrent on the whitelist", Duration::from_secs(20), || {
