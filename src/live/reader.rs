@@ -408,28 +408,31 @@ fn places<'a>(feed: &'a Feed, first: &'a Head) -> impl Iterator<Item = &'a Head>
 /// to come, at the pace at which it came so far.
 fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bool {
     let run = view.feed.iter().map(|known| &known.entry.head);
-    let mut run = (start.index.0..)
-        .zip(run.skip_while(|head| head.index < start.index))
-        .take_while(|(index, head)| head.index.0 == *index)
-        .map(|(_, head)| head);
-    let is_whole = |head: &Head| view.store.piece(head.seq()).is_some_and(Piece::is_whole);
-    let mut last = None;
-    // A piece lasts until the next one's birth: one that was held back says nothing by its span.
-    let until = loop {
-        match (run.next(), last) {
-            (Some(head), _) if is_whole(head) => last = Some(head),
-            (_, None) => return false,
-            (Some(head), _) => break head.birth,
-            (None, Some(last)) => break last.published(),
+    let mut run = run.skip_while(|head| head.index < start.index).peekable();
+    let (mut here, mut lacks) = (0, 0);
+    let mut contiguous = true;
+    while let Some(head) = run.next() {
+        let next = run.peek();
+        // A piece lasts until the next one's birth: one that was held back says nothing by its
+        // span. Behind the last one is what was not published yet.
+        let until = next.map_or(source_now, |next| next.birth.min(source_now)).0;
+        let lasts = until.saturating_sub(head.birth.0);
+        let is_whole = view.store.piece(head.seq()).is_some_and(Piece::is_whole);
+        let span = if next.is_some() { lasts } else { lasts.min(u64::from(head.span_us)) };
+        if is_whole && contiguous {
+            here += span;
+            lacks += lasts - span;
+        } else if !is_whole {
+            lacks += lasts;
         }
-    };
-    let here = until.0.saturating_sub(start.birth.0);
+        let is_followed = next.is_none_or(|next| next.index == head.index.next());
+        contiguous &= is_whole && is_followed;
+    }
     let age = source_now.0.saturating_sub(start.birth.0);
-    let lacks = age.saturating_sub(here);
     // What came, came in this time: here / came is the pace, and lacks / pace the time to wait.
     // What came within a moment says little of what is to follow.
     let came = waited_us.max(PACE_US_MIN).min(age);
-    u128::from(here) * u128::from(here) >= u128::from(lacks) * u128::from(came)
+    here > 0 && u128::from(here) * u128::from(here) >= u128::from(lacks) * u128::from(came)
 }
 
 /// `lag` moved towards a longer `target` by 3 % of what was just played; a longer one is cut short
