@@ -62,8 +62,9 @@ fn constant(file: &str, name: &str) -> u64 {
     let start = format!("const {name}:");
     let line = text.lines().find(|line| line.contains(&start));
     let line = line.unwrap_or_else(|| panic!("{file} has no {name}"));
-    let value = line.split_once("= ").expect("a value").1.trim_end_matches(';').replace('_', "");
+    let value = line.split_once("= ").expect("a value").1.trim_end_matches(';');
     let value = value.trim_start_matches("Duration::from_secs(").trim_end_matches(')');
+    let value = value.replace('_', "");
     let parts: Vec<u64> =
         value.split(" << ").map(|n| n.parse().expect("a number, perhaps shifted")).collect();
     parts[0] << parts.get(1).copied().unwrap_or(0)
