@@ -4,15 +4,20 @@
 //! hold up this reader alone, which then gets no credit.
 #![allow(clippy::disallowed_methods)]
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::readers::ReaderHandle;
 use crate::swarm::io::Delivery;
+
+/// Slices handed to the kernel at once.
+const SLICES_MAX: usize = 64;
 
 /// Where a stream is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,10 +100,7 @@ fn copy(out: &mut impl Write, reader: &mut ReaderHandle, written: &mut u64) -> i
     while let Some(item) = reader.blocking_next() {
         match item {
             Delivery::Piece { tables, blocks, .. } => {
-                for bytes in std::iter::once(&tables).chain(&blocks) {
-                    out.write_all(bytes)?;
-                    *written += bytes.len() as u64;
-                }
+                write_whole(out, std::iter::once(tables).chain(blocks).collect(), written)?;
                 reader.taken();
             }
             Delivery::Skip { .. } => {}
@@ -111,11 +113,36 @@ fn copy(out: &mut impl Write, reader: &mut ReaderHandle, written: &mut u64) -> i
     Ok(Finish::Stopped)
 }
 
+/// Writes all `parts` with as few calls as the other end allows.
+fn write_whole(out: &mut impl Write, parts: Vec<Bytes>, written: &mut u64) -> io::Result<()> {
+    let mut parts = VecDeque::from(parts);
+    while let Some(first) = parts.front() {
+        if first.is_empty() {
+            parts.pop_front();
+            continue;
+        }
+        let slices: Vec<IoSlice<'_>> =
+            parts.iter().take(SLICES_MAX).map(|part| IoSlice::new(part)).collect();
+        let mut taken = match out.write_vectored(&slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        *written += taken as u64;
+        for part in &mut parts {
+            let some = taken.min(part.len());
+            part.advance(some);
+            taken -= some;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
-    use bytes::Bytes;
     use tokio::sync::mpsc;
 
     use super::super::readers::open_reader;
@@ -155,6 +182,32 @@ mod tests {
         assert_eq!(write(sink.clone(), file, handle).await.expect("written"), Finish::Ended);
         let text = std::fs::read_to_string(dir.path().join("out.ts")).expect("reads");
         assert_eq!(text, "tablesone!two!");
+    }
+
+    /// Takes up to five bytes at a time, and of the first slice only.
+    struct Narrow(Vec<u8>);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let some = bytes.iter().take(5);
+            self.0.extend(some);
+            Ok(bytes.len().min(5))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_taken_in_small_bites_is_written_whole_and_once() {
+        let parts: Vec<Bytes> =
+            (0..200).map(|n| Bytes::from(vec![n; usize::from(n) % 9])).collect();
+        let mut out = Narrow(Vec::new());
+        let mut written = 0;
+        write_whole(&mut out, parts.clone(), &mut written).expect("written");
+        assert_eq!(out.0, parts.concat());
+        assert_eq!(written, out.0.len() as u64);
     }
 
     #[tokio::test]
