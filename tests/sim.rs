@@ -1,4 +1,4 @@
-//! Plays the scenarios of `tests/sim/` with three seeds each: nothing that must not happen
+//! Plays the scenarios of `tests/sim/` with six seeds each: nothing that must not happen
 //! happens, and what they expect is reached.
 
 #![allow(clippy::disallowed_methods)] // `SEEDS` is for whoever runs it: `make sim SEEDS=n`.
@@ -17,9 +17,9 @@ fn scenario(name: &str) -> Scenario {
     Scenario::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// How many seeds to play: `SEEDS`, or three.
+/// How many seeds to play: `SEEDS`, or six.
 fn seeds() -> u64 {
-    std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
+    std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
 }
 
 fn play(scenario: &Scenario) -> Result<Report, String> {

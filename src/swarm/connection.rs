@@ -58,6 +58,7 @@ pub(super) const MESSAGES_BURST: u64 = 20_000;
 impl Swarm {
     pub(super) fn up(&mut self, link: Link, addr: SocketAddr, dialled: bool) {
         let now = self.now.mono;
+        self.requested_at = now;
         self.roster.connected(addr, dialled);
         let full = self.peers.len() >= self.config.peers_max || self.is_crowd(addr);
         if self.stopping || self.roster.is_banned(addr, now) || (full && !dialled) {

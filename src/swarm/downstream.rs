@@ -124,6 +124,7 @@ impl Swarm {
     pub(super) fn requested(&mut self, link: Link, request: Request) {
         let now = self.now.mono;
         let epoch = self.epoch();
+        self.requested_at = now;
         let id = self.held_block(request);
         let rescue = id.is_some_and(|id| self.is_rescue(id));
         let limited = self.bucket.is_some();

@@ -220,7 +220,7 @@ impl Swarm {
         self.incomplete = self.incomplete.split_off(&first);
         self.entry_at = self.entry_at.split_off(&first);
         self.in_flight = self.in_flight.split_off(&BlockId { piece: first, block: 0 });
-        self.untold.retain(|seq| *seq > last);
+        self.untold.retain(|(_, seq)| *seq > last);
         // A peer keeps no more than we do, as far as we care.
         for peer in self.peers.values_mut() {
             peer.haves.forget_below(first);
@@ -372,7 +372,7 @@ impl Swarm {
             peer.held = kept;
             let ready: Vec<super::peer::HeldBlock> = ready;
             for held in ready {
-                self.judge_block(link, held.block, &held.payload);
+                self.judge_block(link, held.block, &held.payload, false);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::Swarm;
 use super::peer::{Flow, OrderState, Peer};
-use crate::units::Link;
+use crate::units::{BlockNo, Link};
 use crate::wire::live::{Cover, End, Grant, Live, Reason, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
 
@@ -68,7 +68,8 @@ impl Swarm {
         let epoch = wish.epoch;
         if cover.is_some() {
             let cover = (wish.stripe == Stripe::Blocks).then_some(granted);
-            peer.flows.insert(wish.id, Flow { cover, epoch, first, last: wish.last });
+            let flow = Flow { cover, epoch, first, last: wish.last, reason: Reason::DONE };
+            peer.flows.insert(wish.id, flow);
         }
         // Entries go to the choked as well.
         if cover.is_some() && wish.stripe == Stripe::Blocks {
@@ -135,16 +136,17 @@ impl Swarm {
         if now < self.swap_at || !self.is_publishing() {
             return;
         }
-        let count = |p: &Peer| p.flows.values().filter(|f| f.cover.is_some()).count();
+        let next = self.upstream.next_block();
+        let count = |p: &Peer| p.flows.values().filter_map(|f| f.open_cover(next)).count();
         let own = self.peers.get(&link).map_or(0, count);
         let richer = self.peers.values().filter(|p| p.link != link && count(p) >= own + 2);
         let same = richer.flat_map(|p| {
-            let same = p.flows.iter().filter(|(_, flow)| flow.cover == Some(*wish));
+            let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
             same.map(move |(id, _)| (count(p), p.link, *id))
         });
         let Some((_, richest, id)) = same.max() else { return };
         self.swap_at = now.after_us(SWAP_US);
-        self.end_flow(richest, id, Reason::FULL);
+        self.retire_flow(richest, id);
     }
 
     /// Whether a wish is for a stripe that few can give but we: one that the source gives us.
@@ -164,7 +166,9 @@ impl Swarm {
             return 0.0;
         }
         let budget = self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02);
-        let flows = self.peers.values().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
+        let next = self.upstream.next_block();
+        let flows = self.peers.values().flat_map(|p| p.flows.values());
+        let flows = flows.filter_map(|f| f.open_cover(next));
         let primary: f64 = flows.filter(|cover| self.is_primary(cover)).map(|c| share(&c)).sum();
         (budget * RESERVE - primary).max(0.0)
     }
@@ -172,7 +176,9 @@ impl Swarm {
     /// Whether no part of the stream has gone out less often than what is wished for. A source
     /// gives every part once before it gives any part twice: nobody else can make up for it.
     fn is_least_given(&self, wish: &Cover) -> bool {
-        let flows = self.served().flat_map(|p| p.flows.values()).filter_map(|f| f.cover);
+        let next = self.upstream.next_block();
+        let flows = self.served().flat_map(|p| p.flows.values());
+        let flows = flows.filter_map(|f| f.open_cover(next));
         let mut given = [0.0f64; BLOCK_CLASSES as usize];
         for cover in flows {
             let share = f64::from(cover.part.count_ones()) / 8.0;
@@ -205,8 +211,10 @@ impl Swarm {
                 p.orders.values().any(|o| {
                     o.stripe == Some(*stripe)
                         && o.state == OrderState::Active
-                        // What has brought nothing yet may be waiting for us in turn.
-                        && o.lag_us.is_some()
+                        // What has brought nothing yet may be waiting for us in turn; the source
+                        // waits for nobody.
+                        && (o.lag_us.is_some() || p.hops == 0)
+                        && o.missed == 0
                         && o.due_since.is_none_or(|due| self.now.mono.since_us(due) < STARVED_US)
                 })
             })
@@ -231,8 +239,9 @@ impl Swarm {
 
     /// The share of the stream that could still be granted; 1.0 is one copy.
     fn spare_share(&self) -> f64 {
+        let next = self.upstream.next_block();
         let flows = self.served().flat_map(|p| p.flows.values());
-        let given: f64 = flows.filter_map(|f| f.cover).map(|cover| share(&cover)).sum();
+        let given: f64 = flows.filter_map(|f| f.open_cover(next)).map(|c| share(&c)).sum();
         // Message heads, entries and haves ride along: 2 %.
         self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02) - given
     }
@@ -245,6 +254,19 @@ impl Swarm {
         }
     }
 
+    /// Gives a subscription up for another: what waits of it is still sent, as nobody else may have
+    /// it, and then it ends.
+    fn retire_flow(&mut self, link: Link, id: u8) {
+        let next = self.upstream.next_block();
+        let Some(flow) = self.peers.get_mut(&link).and_then(|p| p.flows.get_mut(&id)) else {
+            return;
+        };
+        flow.reason = Reason::FULL;
+        flow.last = BlockNo(next.0.saturating_sub(1));
+        // Told as soon as nothing waits.
+        self.tick_at = self.now.mono;
+    }
+
     /// Ends a subscription while more is granted than the uplink carries: all would come late.
     pub(super) fn shed(&mut self) {
         let now = self.now.mono;
@@ -252,15 +274,16 @@ impl Swarm {
             return;
         }
         self.shed_at = now.after_us(SHED_US);
+        let next = self.upstream.next_block();
         let flows: Vec<(Link, u8)> = self
             .peers
             .values()
             .flat_map(|p| p.flows.iter().map(move |(id, f)| (p.link, *id, f)))
-            .filter(|(_, _, f)| f.cover.is_some())
+            .filter(|(_, _, f)| f.open_cover(next).is_some())
             .map(|(link, id, _)| (link, id))
             .collect();
         if let Some((link, id)) = flows.get(self.rng.index(flows.len())).copied() {
-            self.end_flow(link, id, Reason::FULL);
+            self.retire_flow(link, id);
         }
     }
 
@@ -273,12 +296,12 @@ impl Swarm {
             for (id, flow) in &peer.flows {
                 let past = flow.cover.is_some() && flow.epoch == epoch && flow.last < next;
                 if past && !peer.jobs.values().any(|job| job.flow == Some(*id)) {
-                    over.push((peer.link, *id));
+                    over.push((peer.link, *id, flow.reason));
                 }
             }
         }
-        for (link, id) in over {
-            self.end_flow(link, id, Reason::DONE);
+        for (link, id, reason) in over {
+            self.end_flow(link, id, reason);
         }
     }
 }

@@ -134,8 +134,10 @@ pub struct Swarm {
     primary_at: Time,
     /// The birth time that we say we keep.
     kept_us: u64,
-    /// Pieces completed since the last tick, still to be announced.
-    untold: Vec<Seq>,
+    /// Completed pieces still to be announced, and when.
+    untold: Vec<(Time, Seq)>,
+    /// When a block was last asked for, by us or of us, or somebody joined who may ask.
+    requested_at: Time,
 
     last_entry_at: Time,
     feed_retry_at: Time,
@@ -193,6 +195,7 @@ impl Swarm {
             primary_at: Time::ZERO,
             kept_us: 0,
             untold: Vec::new(),
+            requested_at: Time::ZERO,
             last_entry_at: Time::ZERO,
             feed_retry_at: Time::ZERO,
             feed_backoff_us: 0,
@@ -234,6 +237,7 @@ impl Swarm {
 
     fn start(&mut self) {
         self.started = Some(self.now.mono);
+        self.requested_at = self.now.mono;
         let now = self.now.mono;
         // A burst of two blocks: enough to keep a link busy, too little to queue behind.
         let bucket = |rate: u64| Bucket::new(rate, 2 * 16_397, now);

@@ -69,6 +69,15 @@ pub struct Flow {
     pub first: BlockNo,
     /// The last block.
     pub last: BlockNo,
+    /// Why it ends once that is sent; *done* if the subscriber chose the end.
+    pub reason: Reason,
+}
+
+impl Flow {
+    /// What it still takes of the uplink when `next` is the next block to be published.
+    pub fn open_cover(&self, next: BlockNo) -> Option<Cover> {
+        self.cover.filter(|_| self.last >= next)
+    }
 }
 
 /// How far a subscription of ours has come.
@@ -105,12 +114,20 @@ pub struct Order {
     pub due_since: Option<Time>,
     /// Average time from an entry's arrival to its block's under this order, microseconds.
     pub lag_us: Option<u64>,
+    /// Blocks of it in a row that had to be asked for.
+    pub missed: u32,
 }
 
 impl Order {
+    /// Whether a block is to come under it.
+    pub fn brings(&self, no: BlockNo) -> bool {
+        self.stripe.is_some() && self.first <= no && self.cover.covers(no)
+    }
+
     /// Notes that a block came under this order, so long after its entry.
     pub fn came(&mut self, lag_us: u64) {
         self.due_since = None;
+        self.missed = 0;
         self.lag_us = Some(self.lag_us.map_or(lag_us, |old| (old * 7 + lag_us) / 8));
     }
 }

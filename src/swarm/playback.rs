@@ -23,7 +23,8 @@ impl Swarm {
     /// Hands readers what is due.
     pub(super) fn play(&mut self) {
         self.choose_floor();
-        let is_fed = self.is_fed();
+        let joining = self.readers.values().any(|reader| reader.next().is_none());
+        let is_fed = joining && self.is_fed();
         let Some(core) = &self.core else { return };
         let view = View {
             feed: &core.feed,

@@ -7,7 +7,7 @@ use super::Swarm;
 use super::io::{Event, Trace};
 use super::peer::{Asked, OrderState, Peer};
 use crate::live::store::Put;
-use crate::units::{BLOCK_LEN, BlockId, BlockNo, Link, PieceIndex, Seq};
+use crate::units::{BLOCK_LEN, BlockId, BlockNo, Link, PieceIndex, Seq, Time};
 use crate::wire::limits::REQUESTS_QUEUED_MAX;
 use crate::wire::message::{Message, Request};
 
@@ -28,7 +28,11 @@ const LATE_AGE_US: u64 = 1_500_000;
 const BUSY_US: u64 = 400_000;
 /// Pieces of which a peer may send bad blocks without showing the entries it judges them by.
 const ACCUSED_MAX: usize = 16;
-/// A subscribed block may be late by this much at least before it is pulled.
+/// A piece is announced within this time in a quiet swarm, and the time to the next tick.
+const HAVE_US: u64 = 150_000;
+/// A swarm is quiet when nobody has asked for anything for so long.
+const QUIET_US: u64 = 3_000_000;
+/// The grace of a late block is this at least.
 const GRACE_US_MIN: u64 = 400_000;
 
 impl Swarm {
@@ -69,7 +73,7 @@ impl Swarm {
         if no.is_none() {
             return self.hold(link, id, payload);
         }
-        self.judge_block(link, id, payload);
+        self.judge_block(link, id, payload, asked);
     }
 
     fn block_no(&self, id: BlockId) -> Option<BlockNo> {
@@ -78,7 +82,8 @@ impl Swarm {
     }
 
     /// Verifies a block against its entry; passes it on if it is good, convicts its sender if not.
-    pub(super) fn judge_block(&mut self, link: Link, id: BlockId, payload: &Bytes) {
+    /// `asked` says that it was requested, not only subscribed to.
+    pub(super) fn judge_block(&mut self, link: Link, id: BlockId, payload: &Bytes, asked: bool) {
         let now = self.now.mono;
         let Some(no) = self.block_no(id) else { return };
         let Some(core) = &mut self.core else { return };
@@ -99,10 +104,13 @@ impl Swarm {
             Put::Bad => return self.bad_block(link, id),
         }
         let age = self.entry_at.get(&id.piece).map_or(0, |at| now.since_us(*at));
+        if asked && age >= self.grace_us() {
+            self.note_missed(no);
+        }
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.down.add(now, payload.len() as u64);
             let order = peer.orders.values_mut().find(|o| o.stripe.is_some() && o.cover.covers(no));
-            if let Some(order) = order {
+            if let Some(order) = order.filter(|_| !asked) {
                 order.came(age);
                 self.credits.add(order.credit, payload.len() as u64);
             }
@@ -118,6 +126,15 @@ impl Swarm {
         }
         self.take_back(link, id);
         self.block_verified(Some(link), seq, id.block, no, put == Put::Completed);
+    }
+
+    /// A block that had to be asked for counts against those who were to bring it.
+    fn note_missed(&mut self, no: BlockNo) {
+        for order in self.peers.values_mut().flat_map(|p| p.orders.values_mut()) {
+            if order.state == OrderState::Active && order.brings(no) {
+                order.missed += 1;
+            }
+        }
     }
 
     /// A block under a subscription that was fetched elsewhere meanwhile: its upstream is slow, not
@@ -187,15 +204,25 @@ impl Swarm {
         } else {
             self.event(Event::Published { index: seq.index });
         }
-        self.untold.push(seq);
+        let delay = if self.is_quiet() { self.rng.below(HAVE_US) } else { 0 };
+        self.untold.push((self.now.mono.after_us(delay), seq));
     }
 
-    /// Announces what was completed since the last time: together, so that many pieces cost one
-    /// write, and late enough that of two neighbours usually one is spared.
+    /// Whether everything comes by itself: for a while nobody here asked for a block, nobody asked
+    /// us, and nobody joined. Who holds what is then of little interest.
+    fn is_quiet(&self) -> bool {
+        self.now.mono.since_us(self.requested_at) > QUIET_US
+    }
+
+    /// Announces what was completed: in a quiet swarm some time later, at random, so that of two
+    /// neighbours who have it at the same time usually one is spared, and several pieces cost one
+    /// write.
     pub(super) fn tell_haves(&mut self) {
-        let epoch = self.epoch();
-        let untold = std::mem::take(&mut self.untold);
-        for seq in untold.into_iter().filter(|seq| seq.epoch == epoch) {
+        let (now, epoch) = (self.now.mono, self.epoch());
+        let (due, later) = std::mem::take(&mut self.untold).into_iter().partition(|u| u.0 <= now);
+        self.untold = later;
+        let due: Vec<(Time, Seq)> = due;
+        for seq in due.into_iter().map(|(_, seq)| seq).filter(|seq| seq.epoch == epoch) {
             let telling: Vec<Link> = self
                 .peers
                 .values()
@@ -306,6 +333,11 @@ impl Swarm {
         self.peers.values().any(|p| p.hops != 0 && self.may_ask(p, seq, id))
     }
 
+    /// A subscribed block may be late by this much at least before it is asked for.
+    pub(super) fn grace_us(&self) -> u64 {
+        GRACE_US_MIN.max(2 * self.piece_us())
+    }
+
     /// Asks for what is missing and not on its way.
     pub(super) fn pull(&mut self) {
         if !std::mem::take(&mut self.pull_dirty) || self.is_publishing() || self.stopping {
@@ -318,7 +350,7 @@ impl Swarm {
         if let Some(bucket) = &mut self.download {
             bucket.refill(now);
         }
-        let grace = GRACE_US_MIN.max(2 * self.piece_us());
+        let grace = self.grace_us();
         // What is not here when half its delay is over is fetched whatever was promised.
         let patience = grace.max(self.delay_us() / 2);
         let mut wanted = Vec::new();
@@ -353,8 +385,7 @@ impl Swarm {
     fn order_lag(&self, no: BlockNo) -> Option<u64> {
         let orders = self.peers.values().flat_map(|p| p.orders.values());
         orders
-            .filter(|o| o.stripe.is_some() && o.state == OrderState::Active)
-            .filter(|o| o.first <= no && o.cover.covers(no))
+            .filter(|o| o.state == OrderState::Active && o.brings(no))
             .map(|o| o.lag_us.unwrap_or(0))
             .min()
     }
@@ -393,6 +424,7 @@ impl Swarm {
         let Some(len) = self.block_len(id) else { return };
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.asked.insert(id, Asked { at: now, stale: false });
+        self.requested_at = now;
         self.in_flight.insert(id, link);
         if let Some(bucket) = &mut self.download {
             bucket.spend(len as usize);

@@ -25,6 +25,9 @@ const REFUSED_US_MAX: u64 = 4_000_000;
 const SILENCE_US_MIN: u64 = 500_000;
 /// An upstream whose blocks come this long after their entries is replaced.
 const LATE_US: u64 = 1_200_000;
+/// So is one of whose stripe so many blocks in a row had to be asked for: those who feed each other
+/// in a ring get nothing but what one of them fetches, yet never fall silent.
+const MISSED_MAX: u32 = 2;
 /// A better upstream is looked for this often.
 const IMPROVE_US: u64 = 1_000_000;
 /// And is one that is ahead by this much.
@@ -229,15 +232,38 @@ impl Swarm {
         }
         let order = self.peers.get(&link).and_then(|p| p.orders.get(&id));
         let (due, lag) = order.map_or((None, None), |o| (o.due_since, o.lag_us));
-        let silent = due.is_some_and(|due| now.since_us(due.max(since)) > silence);
+        let missed = order.is_some_and(|o| o.missed >= MISSED_MAX);
+        let silent = missed || due.is_some_and(|due| now.since_us(due.max(since)) > silence);
+        if orders.len() > 1 {
+            return;
+        }
         // Judged by progress: what brings blocks, but brings them late, is as good as silent.
         let late = lag.is_some_and(|lag| lag > LATE_US) && now.since_us(since) > 2 * LATE_US;
-        if (silent || late) && orders.len() == 1 {
+        if silent || late {
             self.upstream.refuse(link, Some(stripe), now, REFUSED_US_MAX);
             if !self.order_stripe(stripe, &[link]) {
                 // Nobody else: what is silent is given up all the same, to be asked anew.
                 self.end_order(link, id);
             }
+        } else if let Some(lag) = lag.filter(|_| now.since_us(since) > IMPROVE_US) {
+            self.order_sooner(stripe, link, lag);
+        }
+    }
+
+    /// In a swarm most of which has whole pieces before we would ask for a missing block, what
+    /// comes well after that is ordered of one of them: rings of peers who wait for each other, and
+    /// are fed by what one of them asks for, come apart. Where most are late, moving helps nobody.
+    fn order_sooner(&mut self, stripe: u8, link: Link, lag: u64) {
+        let grace = self.grace_us();
+        if lag < grace * 3 / 2 {
+            return;
+        }
+        let others = self.peers.values().filter(|p| p.is_live());
+        let is_quick = |p: &&Peer| p.have_lag_us.is_some_and(|lag| lag < grace);
+        let (quick, slow): (Vec<&Peer>, Vec<&Peer>) = others.partition(is_quick);
+        if quick.len() > slow.len() {
+            let avoid: Vec<Link> = slow.iter().map(|p| p.link).chain([link]).collect();
+            self.order_stripe(stripe, &avoid);
         }
     }
 
@@ -290,6 +316,7 @@ impl Swarm {
             credit: 0,
             due_since: None,
             lag_us: None,
+            missed: 0,
         };
         peer.orders.insert(id, order);
         let last = BlockNo(u64::MAX);
