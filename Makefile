@@ -27,8 +27,8 @@ fuzz-smoke: compiler ## every fuzz target for FUZZ_SECONDS=20
 bench: compiler ## micro-benchmarks, then whole swarms, whose figures go to docs/performance.md
 	cargo bench --locked
 
-SEEDS ?= 3
-sim: compiler ## every scenario of the simulator with SEEDS=3 seeds each
+SEEDS ?= 6
+sim: compiler ## every scenario of the simulator with SEEDS=6 seeds each
 	tests/tools/sim.sh $(SEEDS)
 
 soak: compiler ## the long way: 50 seeds, ten minutes of each fuzz target, 500 kills, an hour of one swarm
