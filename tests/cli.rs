@@ -194,7 +194,7 @@ fn values_that_cannot_be_meant_are_refused_with_an_example_or_the_limit() {
     let folder = dir.path().to_str().expect("UTF-8");
     let nowhere = dir.path().join("none/r.json").to_string_lossy().into_owned();
     let hash = "ab".repeat(20);
-    let table: [(i32, &[&str], &str); 21] = [
+    let table: [(i32, &[&str], &str); 22] = [
         (2, &["sim", "none.toml"], "no such file"),
         (2, &["sim", folder], "is a folder"),
         (2, &["tracker", "--whitelist", "none"], "no such file"),
@@ -210,6 +210,7 @@ fn values_that_cannot_be_meant_are_refused_with_an_example_or_the_limit() {
         (2, &["play", "--http", "127.0.0.1", torrent], "127.0.0.1:0"),
         (2, &["play", "--delay", "61s", torrent], "60s is the most"),
         (2, &["play", "--delay", "10h", &live.magnet], "3600s is the most"),
+        (2, &["play", "--delay", "soon", torrent], "write auto, or a time"),
         (2, &["create", "--name", "x", "--bitrate", "1000G"], "1 to 1G"),
         (2, &["create", "--name", "x", "--bitrate", "1G", "--piece-length", "16KiB"], "0 ms"),
         (2, &["create", "--name", "x", "--tracker", ""], "udp://HOST:PORT"),

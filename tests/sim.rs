@@ -47,6 +47,11 @@ fn a_steady_swarm_misses_nothing() {
 }
 
 #[test]
+fn readers_that_choose_their_delay_come_to_a_short_one_and_miss_nothing() {
+    check("delay_auto.toml");
+}
+
+#[test]
 fn unequal_uploads_carry_the_stream() {
     check("mixed.toml");
 }

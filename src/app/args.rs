@@ -16,6 +16,15 @@ pub struct Size(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
+/// How far behind to play, written `auto` or as a time span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// As little as works.
+    Auto,
+    /// This far.
+    Span(Span),
+}
+
 /// An address to listen on, written `127.0.0.1:6881` or `[::]:6881`.
 ///
 /// # Errors
@@ -115,6 +124,19 @@ impl FromStr for Span {
     }
 }
 
+impl FromStr for Behind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let wrong =
+            || format!("\"{text}\" is not a delay; write auto, or a time such as 2s or 500ms");
+        text.parse().map(Self::Span).map_err(|_| wrong())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +149,16 @@ mod tests {
         assert_eq!("5MB".parse(), Ok(Size(5_000_000)));
         assert_eq!("90s".parse(), Ok(Span(Duration::from_secs(90))));
         assert_eq!("500ms".parse(), Ok(Span(Duration::from_millis(500))));
+    }
+
+    #[test]
+    fn a_delay_is_a_time_or_auto() {
+        assert_eq!("auto".parse(), Ok(Behind::Auto));
+        assert_eq!("2".parse(), Ok(Behind::Span(Span(Duration::from_secs(2)))));
+        for text in ["Auto", "automatic", "", "soon"] {
+            let error = text.parse::<Behind>().expect_err(text);
+            assert!(error.contains("auto, or a time"), "{error}");
+        }
     }
 
     #[test]

@@ -133,7 +133,8 @@ mod tests {
             (&["btlive", "play", "--outputt", "x", "y"][..], "'--output'"),
             (&["btlive", "plya"], "'play'"),
             (&["btlive", "play"], "not provided: <TORRENT|MAGNET>"),
-            (&["btlive", "play", "--delay", "x", "y"], "90s"),
+            (&["btlive", "play", "--wait", "x", "y"], "90s"),
+            (&["btlive", "play", "--delay", "x", "y"], "write auto"),
         ];
         for (args, words) in table {
             let error = Cli::try_parse_from(args).expect_err("wrong arguments").to_string();

@@ -11,19 +11,20 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::args::{Span, listen_address};
+use super::args::{Behind, Span, listen_address};
 use super::cli::block_on;
 use super::common::{Common, Stop, stop_signal};
 use super::exit::{Code, Failure};
 use super::session::{Session, Setup, Told};
 use super::status::reason_name;
 use super::target::Target;
+use crate::live::delay::AUTO_FIRST;
 use crate::net::driver::{Node, Snapshot};
 use crate::net::http_out::{self, ListenError, OpenError, Opening, Published, StreamSource};
 use crate::net::player::{Player, PlayerError};
 use crate::net::sinks::{self, Finish, Sink, SinkError};
 use crate::swarm::config::Role;
-use crate::swarm::io::Event;
+use crate::swarm::io::{Delay, Event};
 use crate::swarm::status::Condition;
 use crate::wire::limits;
 use crate::wire::metainfo::MEDIA_MPEG_TS;
@@ -62,9 +63,10 @@ pub struct Args {
     /// Serves the stream over HTTP here, to any number of players; port 0 lets the system choose
     #[arg(long, value_name = "ADDR:PORT", env = "BTLIVE_HTTP", value_parser = listen_address)]
     pub http: Option<SocketAddr>,
-    /// How far behind the broadcaster to play, at most the stream's window [default: 2s]
-    #[arg(long, value_name = "TIME", env = "BTLIVE_DELAY")]
-    pub delay: Option<Span>,
+    /// How far behind the broadcaster to play, at most the stream's window; auto: as little as was
+    /// enough in the last minute, from 0.5 s to 30 s [default: 2s]
+    #[arg(long, value_name = "TIME|auto", env = "BTLIVE_DELAY")]
+    pub delay: Option<Behind>,
     /// How long to wait for a stream that is not there
     #[arg(long, value_name = "TIME", default_value = "30s", env = "BTLIVE_WAIT")]
     pub wait: Span,
@@ -80,15 +82,20 @@ pub struct Args {
 }
 
 impl Args {
-    fn delay(&self) -> Duration {
-        self.delay.map_or(DELAY, |Span(delay)| delay)
+    fn delay(&self) -> Delay {
+        match self.delay {
+            None => Delay::Fixed(DELAY),
+            Some(Behind::Span(Span(delay))) => Delay::Fixed(delay),
+            Some(Behind::Auto) => Delay::Auto,
+        }
     }
 
     /// Refuses a delay at which nothing is kept any more. A short window under the usual delay is
     /// no fault of the user's: then it is played as late as it is kept.
     fn fits(&self, window: Duration) -> Result<(), Failure> {
-        let Some(Span(delay)) = self.delay.filter(|Span(delay)| *delay > window) else {
-            return Ok(());
+        let delay = match self.delay {
+            Some(Behind::Span(Span(delay))) if delay > window => delay,
+            _ => return Ok(()),
         };
         let (delay, window) = (delay.as_secs_f64(), window.as_secs_f64());
         Err(Failure::usage(format_args!(
@@ -147,7 +154,10 @@ async fn play(args: Args) -> Result<(), Failure> {
         role_name: "play",
         role: Role::Viewer,
         left_zero: false,
-        delay: args.delay(),
+        delay: match args.delay() {
+            Delay::Fixed(delay) => delay,
+            Delay::Auto => AUTO_FIRST,
+        },
         stdout_is_media: outputs.sink == Some(Sink::Stdout),
     };
     let session = Session::start(&args.common, target, setup).await?;
@@ -189,7 +199,7 @@ fn sink_failure(error: &SinkError) -> Failure {
 /// A stream as the HTTP side sees it.
 struct Source {
     node: Node,
-    delay: Duration,
+    delay: Delay,
     document: watch::Receiver<Value>,
 }
 
@@ -225,7 +235,7 @@ pub(super) async fn listen_http(addr: SocketAddr) -> Result<tokio::net::TcpListe
 pub(super) async fn serve(
     session: &Session,
     addr: SocketAddr,
-    delay: Duration,
+    delay: Delay,
     wait: Duration,
 ) -> Result<String, Failure> {
     let listener = listen_http(addr).await?;

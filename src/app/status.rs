@@ -70,6 +70,7 @@ pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
         "lag_ms": s.lag_ms,
         "block_lag_ms": s.block_lag_ms,
         "delay_ms": s.played.first_at.map(|_| s.played.delay_us / 1000),
+        "delay_aim_ms": s.aim_us.map(|us| us / 1000),
         "head_age_ms": s.head_age_us.map(|us| us / 1000),
         "clock_offset_ms": s.clock_offset_us / 1000,
         "clock_ok": s.clock_ok,

@@ -3,6 +3,7 @@
 
 pub mod builder;
 pub mod clock;
+pub mod delay;
 pub mod feed;
 pub mod reader;
 pub mod store;

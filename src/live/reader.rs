@@ -1,15 +1,15 @@
 //! In-order reading: one cursor a reader, each at its own delay.
 //!
 //! A reader starts at a random access point that leaves its target delay, is given at once what is
-//! due, and then each piece when its birth is the delay ago. What is missing is waited for; it is
-//! skipped when its patience is over and something behind it is here. Time is the stream's own
+//! due, and then each piece when its birth is the delay ago; it comes to that delay by playing a
+//! little slower or faster. What is missing is waited for; it is skipped when its patience is over
+//! and something behind it is here. Time is the stream's own
 //! clock, so a reader whose clock on the wall is wrong plays like any other.
-
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::clock::StreamClock;
+use super::delay::{Aim, Arrivals, Delay};
 use super::feed::Feed;
 use super::store::{Piece, Store};
 use crate::units::{Epoch, PieceIndex, Seq, Time, UnixUs};
@@ -43,10 +43,6 @@ pub enum Delivery {
 
 /// Shortest time that a missing piece is waited for beyond its deadline.
 const PATIENCE_US_MIN: u64 = 500_000;
-/// A reader aims this much below its delay, and at most by a tenth of it.
-const AIM_EARLY_US: u64 = 200_000;
-/// While its delay is short of the target, a reader plays this much slower, in percent.
-const SLOW_DOWN_PERCENT: u64 = 3;
 /// A piece that is late by more than this is a stall.
 const STALL_US: u64 = 200_000;
 /// The pace at which a joiner's pieces come is reckoned over this long at least.
@@ -63,6 +59,10 @@ pub struct View<'a> {
     pub store: &'a Store,
     /// The source's clock as seen from here.
     pub clock: &'a StreamClock,
+    /// How old pieces were when they were whole.
+    pub arrivals: &'a Arrivals,
+    /// Birth time that peers keep, in microseconds.
+    pub window_us: u64,
     /// Whether the entries reach back far enough to choose where to start.
     pub can_start: bool,
     /// Whether what is published from now on comes by itself.
@@ -100,7 +100,7 @@ enum State {
 #[derive(Debug)]
 pub struct Reader {
     state: State,
-    target_us: u64,
+    aim: Aim,
     /// Present delay between birth and handing over; `None` before the first piece.
     lag_us: Option<u64>,
     credit: u32,
@@ -118,13 +118,10 @@ pub struct Reader {
 impl Reader {
     /// A reader that aims at `delay` between birth and handing over.
     #[must_use]
-    pub fn new(delay: Duration) -> Self {
-        let delay_us = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+    pub fn new(delay: Delay) -> Self {
         Self {
             state: State::Joining,
-            // The stream's clock is behind the source's by the quickest way here: what aims at the
-            // delay itself would come a little after it.
-            target_us: delay_us - (delay_us / 10).min(AIM_EARLY_US),
+            aim: Aim::new(delay),
             lag_us: None,
             credit: 0,
             next: Seq::default(),
@@ -152,7 +149,7 @@ impl Reader {
     /// The delay it aims at, in microseconds.
     #[must_use]
     pub fn target_us(&self) -> u64 {
-        self.target_us
+        self.aim.us()
     }
 
     /// What became of it so far.
@@ -186,6 +183,7 @@ impl Reader {
         if self.state == State::Joining {
             self.join(now, source_now, view)?;
         }
+        self.aim.settle(now, view.window_us, view.arrivals.largest_us(now));
         // Empty pieces pass without a delivery; at most a window of them in a row.
         loop {
             if self.state == State::Ended || self.credit == 0 {
@@ -214,7 +212,7 @@ impl Reader {
         if !view.can_start {
             return None;
         }
-        let start = view.feed.start_at(source_now, self.target_us);
+        let start = view.feed.start_at(source_now, self.aim.us());
         let head = start.or_else(|| view.feed.oldest())?.entry.head;
         if start.is_none() && !head.flags.empty_piece() {
             // No place to decode from is known: a second later any place will do.
@@ -225,7 +223,7 @@ impl Reader {
             }
         }
         let waited = now.since_us(*self.joining_since.get_or_insert(now));
-        let late = waited >= self.target_us + START_US;
+        let late = waited >= self.aim.us() + START_US;
         let ready = |head: &&Head| {
             let lasts = || view.is_fed && lasts(view, head, source_now, waited);
             late || head.flags.empty_piece() || lasts()
@@ -253,7 +251,7 @@ impl Reader {
             self.due_since = None;
             return Step::Wait(Time::NEVER);
         };
-        let lag = self.lag_us.unwrap_or(self.target_us);
+        let lag = self.lag_us.unwrap_or(self.aim.us());
         let mut due_at = view.clock.local(UnixUs(due.0.saturating_add(lag)), now).unwrap_or(now);
         if self.fresh {
             due_at = due_at.max(self.chosen_at);
@@ -262,17 +260,17 @@ impl Reader {
             self.due_since.get_or_insert(due_at);
         }
         // Whoever plays with less delay than it aims at has the rest of it left to wait.
-        let spare = self.target_us.saturating_sub(lag);
+        let spare = self.aim.us().saturating_sub(lag);
         let give_up = due_at.after_us(spare + self.patience_us());
         if now < give_up {
             return Step::Wait(if now < due_at { due_at } else { give_up });
         }
-        self.skip(view)
+        self.skip(now, view)
     }
 
     /// How long a missing piece is waited for beyond its deadline.
     fn patience_us(&self) -> u64 {
-        (self.target_us / 2).max(PATIENCE_US_MIN)
+        (self.aim.us() / 2).max(PATIENCE_US_MIN)
     }
 
     /// Birth of the missing piece, or of the first known one behind it.
@@ -299,13 +297,17 @@ impl Reader {
             return Step::Passed;
         }
         let age = source_now.0.saturating_sub(head.birth.0);
-        let lag = *self.lag_us.get_or_insert(age.min(self.target_us));
+        let lag = *self.lag_us.get_or_insert(age.min(self.aim.us()));
         if age < lag {
             return Step::Wait(now.after_us(lag - age));
         }
-        // Who had to wait has a longer delay from then on, up to the one it aims at.
-        let lag = lag.max(age.min(self.target_us));
-        self.lag_us = Some(approach(lag, self.target_us, u64::from(head.span_us)));
+        if self.due_since.is_some() {
+            self.aim.waited(age);
+        }
+        // Who had to wait has a longer delay from then on. What comes later still is handed over at
+        // once: the player has stood still meanwhile and needs it to go on.
+        let lag = lag.max(age.min(self.aim.late_us()));
+        self.lag_us = Some(self.aim.approach(lag, u64::from(head.span_us)));
         self.note_stall(now);
         self.played.pieces += 1;
         self.played.first_at.get_or_insert(now);
@@ -335,7 +337,7 @@ impl Reader {
     }
 
     /// Moves to the next whole piece behind the missing ones, if there is one.
-    fn skip(&mut self, view: View<'_>) -> Step {
+    fn skip(&mut self, now: Time, view: View<'_>) -> Step {
         let behind = Seq { index: self.next.index.next(), ..self.next };
         let below_window = view.store.first().is_none_or(|first| first > self.next);
         let found =
@@ -348,6 +350,7 @@ impl Reader {
             );
         let Some((seq, _)) = found else { return Step::Wait(Time::NEVER) };
         let (from, to) = (self.next, *seq);
+        self.aim.missed(now);
         self.skip_to(from, to, to.index.0 - from.index.0)
     }
 
@@ -435,14 +438,10 @@ fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bo
     here > 0 && u128::from(here) * u128::from(here) >= u128::from(lacks) * u128::from(came)
 }
 
-/// `lag` moved towards a longer `target` by 3 % of what was just played; a longer one is cut short
-/// at once, since what is due is given at once.
-fn approach(lag: u64, target: u64, span_us: u64) -> u64 {
-    (lag + span_us * SLOW_DOWN_PERCENT / 100).min(target)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::feed::tests::{block_bytes, chain, stream};
     use super::*;
 
@@ -451,6 +450,7 @@ mod tests {
         feed: Feed,
         store: Store,
         clock: StreamClock,
+        arrivals: Arrivals,
         raws: Vec<Bytes>,
     }
 
@@ -462,6 +462,7 @@ mod tests {
                 feed: Feed::new(stream()).expect("key"),
                 store: Store::new(60_000_000, 1 << 24),
                 clock: StreamClock::default(),
+                arrivals: Arrivals::default(),
                 raws,
             };
             // The source's clock and ours are the same here.
@@ -491,6 +492,8 @@ mod tests {
                 feed: &self.feed,
                 store: &self.store,
                 clock: &self.clock,
+                arrivals: &self.arrivals,
+                window_us: 60_000_000,
                 can_start: true,
                 is_fed: true,
             };
@@ -508,8 +511,8 @@ mod tests {
     }
 
     fn aiming_at(delay_ms: u64) -> Reader {
-        let mut reader = Reader::new(Duration::from_millis(delay_ms));
-        reader.target_us = delay_ms * 1000;
+        let mut reader = Reader::new(Delay::Auto);
+        reader.aim = Aim::exactly(Duration::from_millis(delay_ms));
         reader
     }
 
@@ -541,6 +544,55 @@ mod tests {
         assert_eq!(scene.read(&mut reader, birth(1)), ["0"]);
         let lag = 131_000 + 131_000 * 3 / 100;
         assert_eq!(reader.deadline(), Time(birth(1) + lag));
+    }
+
+    /// Reads at each moment that the reader asks for, from `from` to `until`.
+    fn play(scene: &Scene, reader: &mut Reader, from: u64, until: u64) -> Vec<String> {
+        let (mut at, mut out) = (from, Vec::new());
+        while at <= until {
+            out.extend(scene.read(reader, at));
+            at = reader.deadline().0.max(at + 1);
+        }
+        out
+    }
+
+    #[test]
+    fn a_reader_later_than_it_aims_at_plays_3_percent_faster() {
+        let mut scene = Scene::new(12, &[9]);
+        let mut reader = Reader::new(Duration::from_secs(1).into());
+        reader.add_credit(1000);
+        // It aims at 900 ms.
+        assert_eq!(play(&scene, &mut reader, birth(4) + 900_000, birth(9) + 979_999).len(), 5);
+        scene.block(9);
+        assert_eq!(scene.read(&mut reader, birth(9) + 980_000), ["9"]);
+        let faster = 131_000 * 3 / 100;
+        assert_eq!(reader.deadline(), Time(birth(10) + 980_000 - faster));
+        assert_eq!(scene.read(&mut reader, birth(10) + 980_000 - faster), ["10"]);
+        assert_eq!(reader.deadline(), Time(birth(11) + 980_000 - 2 * faster));
+    }
+
+    #[test]
+    fn what_is_later_than_the_delay_is_handed_over_at_once() {
+        let mut scene = Scene::new(16, &[9]);
+        let mut reader = Reader::new(Duration::from_secs(1).into());
+        reader.add_credit(1000);
+        assert_eq!(play(&scene, &mut reader, birth(4) + 900_000, birth(9) + 1_299_999).len(), 5);
+        scene.block(9);
+        assert_eq!(scene.read(&mut reader, birth(9) + 1_300_000), ["9", "10", "11"]);
+    }
+
+    #[test]
+    fn a_reader_that_chooses_its_delay_keeps_that_of_a_late_piece() {
+        let mut scene = Scene::new(40, &[30]);
+        let mut reader = Reader::new(Delay::Auto);
+        reader.add_credit(1000);
+        play(&scene, &mut reader, birth(16) + 2_000_000, birth(30) + 2_399_999);
+        assert_eq!(reader.next().map(|seq| seq.index.0), Some(30));
+        scene.block(30);
+        assert_eq!(scene.read(&mut reader, birth(30) + 2_400_000), ["30"]);
+        assert_eq!(reader.target_us(), 3_000_000);
+        // Nothing more is handed over at once: it goes on as late as it is, and a little slower.
+        assert_eq!(reader.deadline(), Time(birth(31) + 2_400_000 + 131_000 * 3 / 100));
     }
 
     #[test]

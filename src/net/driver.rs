@@ -18,7 +18,7 @@ use crate::discovery::address::canonical;
 use crate::machine::{Machine, drain};
 use crate::swarm::Swarm;
 use crate::swarm::config::Config;
-use crate::swarm::io::{Delivery, Event, In, Out, ReaderId, Record};
+use crate::swarm::io::{Delay, Delivery, Event, In, Out, ReaderId, Record};
 use crate::swarm::status::Status;
 use crate::units::Link;
 
@@ -35,7 +35,7 @@ const STOP_GRACE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 enum Ask {
     Input(In),
-    Reader { delay: Duration, answer: oneshot::Sender<ReaderHandle> },
+    Reader { delay: Delay, answer: oneshot::Sender<ReaderHandle> },
     Status { answer: oneshot::Sender<Snapshot> },
     Stop { answer: oneshot::Sender<()> },
 }
@@ -147,7 +147,7 @@ impl Node {
     }
 
     /// Adds a reader at `delay`.
-    pub async fn open_reader(&self, delay: Duration) -> Option<ReaderHandle> {
+    pub async fn open_reader(&self, delay: Delay) -> Option<ReaderHandle> {
         let (answer, reader) = oneshot::channel();
         self.asks.send(Ask::Reader { delay, answer }).await.ok()?;
         reader.await.ok()

@@ -242,6 +242,8 @@ pub struct Scenario {
     pub warm_up_s: f64,
     /// Target delay of the viewers, in milliseconds.
     pub delay_ms: u64,
+    /// They choose it themselves; what comes later than `delay_ms` does not count all the same.
+    pub delay_auto: bool,
     /// Milliseconds between two random access points.
     pub key_frame_ms: u64,
     /// Longest piece, in bytes.
@@ -285,6 +287,7 @@ impl Default for Scenario {
             duration_s: 60.0,
             warm_up_s: 15.0,
             delay_ms: 3_000,
+            delay_auto: false,
             key_frame_ms: 1_000,
             piece_length: 64 << 10,
             window_s: 60,

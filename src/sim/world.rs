@@ -19,7 +19,7 @@ use super::trace::Trace;
 use super::tracker::Registry;
 use super::wires::{Arrival, NodeId, Traffic, Weather, Wires, link_of};
 use crate::machine::{Machine, Rng, drain};
-use crate::swarm::io::{Delivery, Event as Told, In, Out, ReaderId, Record, Via};
+use crate::swarm::io::{Delay, Delivery, Event as Told, In, Out, ReaderId, Record, Via};
 use crate::units::{BLOCK_LEN, Link, Now, Time, UnixUs};
 use crate::wire::feed::Entry;
 
@@ -698,7 +698,10 @@ impl<M: Maker> World<M> {
         let life = self.life(node);
         self.queue.push(self.now, Event::Announce(life));
         if self.slots[node as usize].role == Role::Viewer {
-            let delay = Duration::from_millis(self.scenario.delay_ms);
+            let delay = match self.scenario.delay_auto {
+                true => Delay::Auto,
+                false => Duration::from_millis(self.scenario.delay_ms).into(),
+            };
             self.feed(node, In::AddReader { reader: READER, delay });
             self.credit(node);
             self.plan_session(life);

@@ -1,10 +1,10 @@
 //! What a swarm is told and what it wants done: the inputs and outputs of the machine.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::live::delay::Delay;
 pub use crate::live::reader::Delivery;
 use crate::units::{Epoch, Link, PieceIndex, Seq};
 use crate::wire::message::WireError;
@@ -91,8 +91,8 @@ pub enum In {
     AddReader {
         /// Its name, chosen by the driver.
         reader: ReaderId,
-        /// Its target delay.
-        delay: Duration,
+        /// How far behind the broadcaster it plays.
+        delay: Delay,
     },
     /// A reader can take this many further pieces.
     ReaderCredit {

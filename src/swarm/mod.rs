@@ -52,6 +52,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use crate::live::clock::StreamClock;
+use crate::live::delay::Arrivals;
 use crate::live::feed::Feed;
 use crate::live::reader::{Played, Reader};
 use crate::live::store::Store;
@@ -154,6 +155,8 @@ pub struct Swarm {
     pull_dirty: bool,
 
     lags: Lags,
+    /// How old pieces were when they were whole, of what was published since we listen.
+    arrivals: Arrivals,
     totals: status::Totals,
 }
 
@@ -210,6 +213,7 @@ impl Swarm {
             stopping: false,
             pull_dirty: false,
             lags: Lags::default(),
+            arrivals: Arrivals::default(),
             totals: status::Totals::default(),
             config,
         };

@@ -1,17 +1,17 @@
 //! What readers are handed, and how far back the stream is fetched for them.
 
-use std::time::Duration;
-
-use super::io::{Delivery, Out, ReaderId};
+use super::io::{Delay, Delivery, Out, ReaderId};
 use super::{READERS_MAX, Swarm};
+use crate::live::delay::Arrivals;
 use crate::live::reader::{Reader, View};
 use crate::units::PieceIndex;
+use crate::wire::feed::Head;
 
 /// Deliveries to one reader in one turn; more waits for the next.
 const DELIVERIES_MAX: usize = 64;
 
 impl Swarm {
-    pub(super) fn add_reader(&mut self, id: ReaderId, delay: Duration) {
+    pub(super) fn add_reader(&mut self, id: ReaderId, delay: Delay) {
         if self.readers.len() < READERS_MAX {
             self.readers.insert(id, Reader::new(delay));
             self.pull_dirty = true;
@@ -30,14 +30,33 @@ impl Swarm {
             feed: &core.feed,
             store: &core.store,
             clock: &core.clock,
+            arrivals: &self.arrivals,
+            window_us: core.torrent.stream.window_us,
             can_start: self.can_start || self.source.is_some(),
             is_fed,
         };
+        let is_first = joining && self.readers.values().all(|reader| reader.next().is_none());
         for (id, reader) in &mut self.readers {
             for _ in 0..DELIVERIES_MAX {
                 let Some(item) = reader.poll(self.now.mono, view) else { break };
                 self.out.push_back(Out::Deliver { reader: *id, item });
             }
+        }
+        if is_first && self.readers.values().any(|reader| reader.next().is_some()) {
+            // While nobody brought everything yet, pieces were late for that reason.
+            self.arrivals = Arrivals::default();
+        }
+    }
+
+    /// Notes how old a piece is that has just become whole: a reader with less delay would have
+    /// had to wait for it. What was published before we came says nothing of that.
+    pub(super) fn note_arrival(&mut self, head: &Head) {
+        let now = self.now.mono;
+        let Some(source_now) = self.core.as_ref().and_then(|core| core.clock.source(now)) else {
+            return;
+        };
+        if self.lags.is_since(head.published()) {
+            self.arrivals.note(now, source_now.0.saturating_sub(head.birth.0));
         }
     }
 

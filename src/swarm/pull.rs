@@ -192,14 +192,12 @@ impl Swarm {
         self.entry_at.remove(&seq.index);
         self.totals.pieces_verified += 1;
         if from.is_some() {
-            let published = self
-                .core
-                .as_ref()
-                .and_then(|c| c.feed.get(seq.index))
-                .map(|g| g.entry.head.published());
+            let known = self.core.as_ref().and_then(|c| c.feed.get(seq.index));
+            let head = known.map(|g| g.entry.head);
             let offset = self.clock_offset_us();
-            if let Some(published) = published {
-                self.lags.piece(self.now, offset, published);
+            if let Some(head) = head {
+                self.lags.piece(self.now, offset, head.published());
+                self.note_arrival(&head);
             }
         } else {
             self.event(Event::Published { index: seq.index });

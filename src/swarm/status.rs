@@ -80,13 +80,18 @@ impl Lags {
     }
 
     pub(super) fn block(&mut self, now: Now, offset_us: i64, published: UnixUs) {
-        if self.since.is_some_and(|since| published > since) {
+        if self.is_since(published) {
             note(&mut self.blocks, now.mono, now.wall.minus(published).saturating_add(offset_us));
         }
     }
 
+    /// Whether what was published then is of the time since we listen.
+    pub(super) fn is_since(&self, published: UnixUs) -> bool {
+        self.since.is_some_and(|since| published > since)
+    }
+
     pub(super) fn piece(&mut self, now: Now, offset_us: i64, published: UnixUs) {
-        if self.since.is_some_and(|since| published > since) {
+        if self.is_since(published) {
             note(&mut self.pieces, now.mono, now.wall.minus(published).saturating_add(offset_us));
         }
     }
@@ -169,6 +174,8 @@ pub struct Status {
     pub pieces_bad: u64,
     /// What became of all readers together.
     pub played: Played,
+    /// The longest delay that a reader aims at, in microseconds.
+    pub aim_us: Option<u64>,
     /// Publication of an entry to its last block here; last minute.
     pub lag_ms: Option<Percentiles>,
     /// Publication of an entry to each block here; last minute.
@@ -235,6 +242,7 @@ impl Swarm {
             pieces_verified: self.totals.pieces_verified,
             pieces_bad: self.totals.pieces_bad,
             played: self.played(),
+            aim_us: self.readers.values().map(Reader::target_us).max(),
             lag_ms: lag(&self.lags.pieces),
             block_lag_ms: lag(&self.lags.blocks),
             head_age_us: highest.map(|h| now.wall.minus(h.published())),

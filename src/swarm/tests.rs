@@ -131,7 +131,7 @@ impl Net {
 
     fn watch(&mut self, n: usize) {
         let reader = ReaderId(1);
-        self.give(n, In::AddReader { reader, delay: Duration::from_secs(1) });
+        self.give(n, In::AddReader { reader, delay: Duration::from_secs(1).into() });
         self.give(n, In::ReaderCredit { reader, pieces: 1_000_000 });
     }
 

@@ -123,3 +123,26 @@ fn what_is_behind_is_fetched_no_faster_than_allowed() {
     assert!(free > 1.0 && limited < free - 0.8, "{free:.1} s without a limit, {limited:.1} s with");
     scene.finish(run);
 }
+
+#[test]
+fn a_viewer_that_chooses_its_delay_comes_nearer_and_misses_nothing() {
+    let scene = Scene::new();
+    let run = scene.broadcast();
+    let mut viewer = scene
+        .member("auto", "play", free_port(), &[])
+        .args(["--json", "--output", "/dev/null", "--delay", "auto", "--peer"])
+        .arg(format!("127.0.0.1:{}", scene.port))
+        .arg(&scene.live.torrent)
+        .spawn();
+    let first = told(&viewer, |d| d["delay_ms"].is_u64());
+    assert_eq!(number(&first, "delay_aim_ms"), 2000.0, "{first}");
+    // It may come down by 3 % of the time, after ten seconds.
+    wait_for("a shorter delay", Duration::from_secs(60), || {
+        let near = |d: &Value| d["delay_ms"].as_f64().is_some_and(|ms| ms < 1700.0);
+        documents(&viewer).into_iter().find(near)
+    });
+    let last = told(&viewer, |d| d["delay_aim_ms"].as_f64().is_some_and(|ms| ms < 1700.0));
+    assert_eq!(number(&last, "pieces.missed"), 0.0, "{last}");
+    run.end();
+    assert_eq!(viewer.wait(END_LIMIT).code(), Some(0), "{}", viewer.last_words());
+}

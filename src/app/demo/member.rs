@@ -188,10 +188,10 @@ impl Stage {
             let common = Common::on_loopback(self.state_dir(&name));
             let session = start(&common, self.target()?, "play", Role::Viewer).await?;
             let url = match http {
-                Some(addr) => Some(play::serve(&session, addr, DELAY, HTTP_WAIT).await?),
+                Some(addr) => Some(play::serve(&session, addr, DELAY.into(), HTTP_WAIT).await?),
                 None => None,
             };
-            let reader = session.node.open_reader(DELAY).await;
+            let reader = session.node.open_reader(DELAY.into()).await;
             let reader =
                 reader.ok_or_else(|| Failure::new(Code::Unexpected, "the node is gone"))?;
             tokio::spawn(watch_stream(number, reader, ear));

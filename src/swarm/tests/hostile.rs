@@ -70,7 +70,7 @@ impl Rig {
     fn viewer() -> Self {
         let mut rig = Self::with(Self::config());
         let reader = ReaderId(1);
-        rig.give(In::AddReader { reader, delay: Duration::from_secs(1) });
+        rig.give(In::AddReader { reader, delay: Duration::from_secs(1).into() });
         rig.give(In::ReaderCredit { reader, pieces: u32::MAX });
         rig
     }
@@ -1306,7 +1306,7 @@ fn nothing_that_many_peers_say_in_any_order_breaks_a_bound() {
         }
         let mut rig = Rig::with(config);
         let reader = ReaderId(1);
-        rig.give(In::AddReader { reader, delay: Duration::from_secs(1) });
+        rig.give(In::AddReader { reader, delay: Duration::from_secs(1).into() });
         rig.give(In::ReaderCredit { reader, pieces: 100 });
         let mut links = Vec::new();
         for _ in 0..400 {
