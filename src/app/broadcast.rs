@@ -13,12 +13,14 @@ use super::cli::block_on;
 use super::common::{Common, Stop, stop_signal};
 use super::exit::{Code, Failure};
 use super::keyfile;
+use super::relays::Relays;
 use super::session::{Session, Setup, Told};
 use super::target::Target;
 use crate::live::EPOCH_AHEAD_MAX_S;
 use crate::net::ingest::{self, Ingest, IngestError, IngestItem, Input};
 use crate::swarm::config::{Role, SourceConfig};
 use crate::swarm::io::{Event, In};
+use crate::wire::magnet::PeerAddr;
 use crate::wire::metainfo::{Info, MEDIA_MPEG_TS};
 
 /// After the end of the stream, those who lack the last piece are served this long.
@@ -42,7 +44,8 @@ for the next start, which goes on where this one stopped.
 Examples:
   ffmpeg -re -i film.mp4 -c copy -f mpegts - | btlive broadcast my.torrent --key my.key
   btlive broadcast my.torrent --key my.key --input film.ts --loop
-  btlive broadcast my.torrent --key my.key --input udp://127.0.0.1:5000";
+  btlive broadcast my.torrent --key my.key --input udp://127.0.0.1:5000
+  btlive broadcast my.torrent --key my.key --feed-only relay.example.org:6881";
 
 /// Arguments of `btlive broadcast`.
 #[derive(Debug, clap::Args)]
@@ -71,6 +74,11 @@ pub struct Args {
     /// Does not tell trackers and peers that this is the source
     #[arg(long, env = "BTLIVE_HIDE")]
     pub hide: bool,
+    /// Feeds these relays alone (repeatable): nothing is announced and nobody can connect; relays
+    /// run `btlive seed`, which announces
+    #[arg(long, value_name = "PEER", env = "BTLIVE_FEED_ONLY", num_args = 1..,
+          value_delimiter = ',')]
+    pub feed_only: Vec<PeerAddr>,
     /// What all commands in a swarm share.
     #[command(flatten)]
     pub common: Common,
@@ -145,6 +153,7 @@ async fn broadcast(args: Args) -> Result<(), Failure> {
     };
     let ingest = Ingest::open(input, options).await.map_err(|e| ingest_failure(&e))?;
     let (takeover, hide) = (args.takeover, args.hide);
+    let relays = Relays::new(args.feed_only.clone());
     let source = SourceConfig { key, last: None, takeover, hide };
     let setup = Setup {
         role_name: "broadcast",
@@ -152,6 +161,7 @@ async fn broadcast(args: Args) -> Result<(), Failure> {
         left_zero: !hide,
         delay: Duration::from_secs(2),
         stdout_is_media: false,
+        feed_only: relays.named().to_vec(),
     };
     let session = Session::start(&args.common, target, setup).await?;
     session.say(&format!("broadcasting {}; Ctrl-C ends the stream", parsed.name));
@@ -165,11 +175,11 @@ async fn broadcast(args: Args) -> Result<(), Failure> {
             bitrate as f64 / 1e6
         ));
     }
-    pump(session, ingest).await
+    pump(session, ingest, relays).await
 }
 
 /// Moves the stream from its input into the swarm until one of them ends.
-async fn pump(mut session: Session, mut ingest: Ingest) -> Result<(), Failure> {
+async fn pump(mut session: Session, mut ingest: Ingest, mut relays: Relays) -> Result<(), Failure> {
     let stop = stop_signal();
     tokio::pin!(stop);
     let outcome = loop {
@@ -186,6 +196,9 @@ async fn pump(mut session: Session, mut ingest: Ingest) -> Result<(), Failure> {
             },
             told = session.next() => match told {
                 Ok(told) => {
+                    if let Told::Second(snapshot) = &told {
+                        relays.second(&session, snapshot.status.connected);
+                    }
                     if let Err(failure) = heed(&session, &told) {
                         break Err(failure);
                     }

@@ -17,6 +17,7 @@ pub mod keyfile;
 pub mod man;
 pub mod play;
 pub mod reach;
+pub mod relays;
 pub mod scrape;
 pub mod seed;
 pub mod session;

@@ -159,6 +159,7 @@ async fn play(args: Args) -> Result<(), Failure> {
             Delay::Auto => AUTO_FIRST,
         },
         stdout_is_media: outputs.sink == Some(Sink::Stdout),
+        feed_only: Vec::new(),
     };
     let session = Session::start(&args.common, target, setup).await?;
     let url = match outputs.http {

@@ -46,6 +46,7 @@ async fn seed(args: Args) -> Result<(), Failure> {
         left_zero: false,
         delay: Duration::from_secs(2),
         stdout_is_media: false,
+        feed_only: Vec::new(),
     };
     let mut session = Session::start(&args.common, target, setup).await?;
     let name = session.target.name.clone().unwrap_or_else(|| "the stream".to_owned());

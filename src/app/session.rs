@@ -12,7 +12,7 @@ use super::common::Common;
 use super::console::Console;
 use super::exit::{Code, Failure};
 use super::status::{self, Frame};
-use super::target::{Target, named_peers};
+use super::target::{Target, addresses, named_peers};
 use crate::discovery::address::Policy;
 use crate::discovery::announce;
 use crate::net::announcer::{AnnouncerTask, Counts, Event as AnnouncerEvent};
@@ -23,6 +23,7 @@ use crate::net::trackers::TrackerClient;
 use crate::swarm::config::{Config, Role};
 use crate::swarm::io::{Event, In, Via};
 use crate::units::PeerId;
+use crate::wire::magnet::PeerAddr;
 use crate::wire::metainfo::Info;
 use crate::wire::tracker::Family;
 
@@ -72,6 +73,8 @@ pub struct Setup {
     pub delay: Duration,
     /// Whether standard output carries media.
     pub stdout_is_media: bool,
+    /// If any, only these are dialled, nobody is let in, and no tracker is told.
+    pub feed_only: Vec<PeerAddr>,
 }
 
 impl Session {
@@ -86,13 +89,22 @@ impl Session {
                 "the torrent is private: only its trackers may introduce peers, so --peer is off",
             ));
         }
-        let peers = named_peers(common, &target).await?;
-        let listener = common.listener()?;
-        let bound = listener.local_addr().map_err(|e| Failure::new(Code::Network, e))?;
+        let feeds = !setup.feed_only.is_empty();
+        let (peers, listener) = if feeds {
+            check_feed_only(common, &target)?;
+            let named = setup.feed_only.iter().map(|peer| (Via::User, peer.clone()));
+            (addresses(named.collect()).await, None)
+        } else {
+            (named_peers(common, &target).await?, Some(common.listener()?))
+        };
+        let bound = listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose();
+        let bound = bound.map_err(|e| Failure::new(Code::Network, e))?;
         let is_source = matches!(setup.role, Role::Source(_));
         let dir = common.state_dir()?;
         let state = State::open(&dir, target.info_hash, is_source).map_err(state_failure)?;
-        let config = Self::config(common, &target, setup.role, setup.delay, bound.port(), &state);
+        let mut config = Self::config(common, &target, setup.role, setup.delay, &state);
+        config.listen_port = bound.map(|bound| common.announce_port.unwrap_or(bound.port()));
+        config.feed_only = feeds;
         let of_link = target.info.is_none().then(|| config.info.clone()).flatten();
         if of_link.is_some_and(|raw| Info::parse(raw).is_ok_and(|info| info.private)) {
             return Err(private_by_link());
@@ -105,13 +117,14 @@ impl Session {
             node.input(In::Found { via, addrs: vec![addr] }).await;
         }
         let left = if setup.left_zero { 0 } else { LEFT };
-        let announcer = announcer(common, &target, peer_id, bound, left);
+        let announcer = bound.and_then(|at| announcer(common, &target, peer_id, at, left));
         let (document, _) = watch::channel(Value::Null);
         let mut tick = tokio::time::interval(STATUS_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let frame = Frame {
             role: setup.role_name,
             info_hash: target.info_hash,
+            relays: setup.feed_only.len(),
             began,
             driver_began_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
@@ -126,7 +139,10 @@ impl Session {
             tick,
             report: common.report.clone(),
         };
-        session.say(&format!("listening for peers on {bound}"));
+        match bound {
+            Some(bound) => session.say(&format!("listening for peers on {bound}")),
+            None => session.say(&format!("feeding only {}", in_a_row(&setup.feed_only))),
+        }
         session.warn_of_addresses(&dir);
         Ok(session)
     }
@@ -136,7 +152,6 @@ impl Session {
         target: &Target,
         role: Role,
         delay: Duration,
-        port: u16,
         state: &State,
     ) -> Config {
         let mut random = [0u8; 12];
@@ -151,7 +166,6 @@ impl Session {
         if let Role::Source(source) = &mut config.role {
             source.last = state.found_published.clone();
         }
-        config.listen_port = Some(common.announce_port.unwrap_or(port));
         config.policy = Policy { allow_local: common.allow_local, own: Vec::new() };
         config.upload_limit = common.upload_limit.map(|rate| (rate.0 / 8).max(1));
         config.download_limit = common.download_limit.map(|rate| (rate.0 / 8).max(1));
@@ -295,6 +309,32 @@ async fn announced(announcer: &mut Option<AnnouncerTask>) -> Option<AnnouncerEve
 /// A link brings no trackers that a private stream could trust (BEP 27).
 fn private_by_link() -> Failure {
     Failure::usage("the stream is private: it takes the .torrent file, a link will not do")
+}
+
+/// What does not go together with feeding only named relays.
+fn check_feed_only(common: &Common, target: &Target) -> Result<(), Failure> {
+    if target.private {
+        return Err(Failure::usage(
+            "the torrent is private: only its trackers may introduce peers, so --feed-only is off",
+        ));
+    }
+    if !common.peer.is_empty() {
+        return Err(Failure::usage(
+            "--feed-only dials its relays alone: name them there and leave --peer out",
+        ));
+    }
+    if common.listen.is_some() || common.announce_port.is_some() {
+        eprintln!(
+            "note: with --feed-only nobody can connect; --listen and --announce-port mean nothing"
+        );
+    }
+    Ok(())
+}
+
+/// Peers as they were named, for people.
+#[must_use]
+pub fn in_a_row(peers: &[PeerAddr]) -> String {
+    peers.iter().map(PeerAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A state that cannot be used, as the user is told.

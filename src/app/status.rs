@@ -17,6 +17,8 @@ pub struct Frame {
     pub role: &'static str,
     /// The swarm.
     pub info_hash: InfoHash,
+    /// Relays that alone are fed; 0 if anybody is.
+    pub relays: usize,
     /// When the command began.
     pub began: Instant,
     /// Microseconds from then until the driver's time began.
@@ -95,6 +97,10 @@ pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
             "banned": s.banned,
             "known": s.known,
         },
+        "relays": (frame.relays > 0).then(|| json!({
+            "named": frame.relays,
+            "connected": s.connected,
+        })),
         "trackers": trackers,
         "rss_bytes": rss_bytes(),
         "cpu_s": cpu_s(),

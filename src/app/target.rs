@@ -119,6 +119,11 @@ pub async fn named_peers(
         named.push((Via::User, peer));
     }
     named.extend(target.peers.iter().map(|peer| (Via::Magnet, peer.clone())));
+    Ok(addresses(named).await)
+}
+
+/// The addresses of peers; those whose name leads nowhere are left out.
+pub async fn addresses(named: Vec<(Via, PeerAddr)>) -> Vec<(Via, SocketAddr)> {
     let mut lookups = JoinSet::new();
     let mut found = Vec::new();
     for (via, peer) in named {
@@ -132,7 +137,7 @@ pub async fn named_peers(
     for (via, addrs) in lookups.join_all().await {
         found.extend(addrs.into_iter().map(|addr| (via, addr)));
     }
-    Ok(found)
+    found
 }
 
 async fn look_up(host: &str, port: u16) -> Vec<SocketAddr> {

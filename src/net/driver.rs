@@ -67,7 +67,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Node {
     asks: mpsc::Sender<Ask>,
-    addr: SocketAddr,
+    addr: Option<SocketAddr>,
 }
 
 /// A running node and what it tells.
@@ -78,24 +78,26 @@ pub struct Running {
     /// What happens in it.
     pub events: mpsc::Receiver<Event>,
     task: JoinHandle<Result<(), StateError>>,
-    acceptor: tokio::task::AbortHandle,
+    acceptor: Option<tokio::task::AbortHandle>,
 }
 
 impl Running {
-    /// Starts a node that listens on `listener` and keeps its state in `state`.
+    /// Starts a node that listens on `listener`, or lets nobody in without one, and keeps its state
+    /// in `state`.
     ///
     /// # Errors
     /// The listener has no address.
     pub fn start(
         config: Config,
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         state: Option<State>,
     ) -> std::io::Result<Self> {
-        let addr = listener.local_addr()?;
+        let addr = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let (asks_tx, asks) = mpsc::channel(ASKS_MAX);
         let (net_tx, net) = mpsc::channel(NET_EVENTS_MAX);
         let (events_tx, events) = mpsc::channel(EVENTS_MAX);
-        let acceptor = tokio::spawn(accept(listener, net_tx.clone())).abort_handle();
+        let acceptor =
+            listener.map(|listener| tokio::spawn(accept(listener, net_tx.clone())).abort_handle());
         let driver = Driver {
             swarm: Swarm::new(config),
             clock: Clock::start(),
@@ -120,7 +122,9 @@ impl Running {
     /// Ends the node at once, as the death of its process would: nobody is told, and when this
     /// returns its files are closed.
     pub async fn kill(self) {
-        self.acceptor.abort();
+        if let Some(acceptor) = &self.acceptor {
+            acceptor.abort();
+        }
         self.task.abort();
         let _ = self.task.await;
     }
@@ -135,9 +139,9 @@ impl Running {
 }
 
 impl Node {
-    /// The address it listens on.
+    /// The address it listens on, if it does.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 
@@ -205,7 +209,7 @@ struct Driver {
     next_link: u64,
     next_reader: u64,
     handed: Handed,
-    acceptor: tokio::task::AbortHandle,
+    acceptor: Option<tokio::task::AbortHandle>,
     failed: Option<StateError>,
 }
 
@@ -227,7 +231,9 @@ impl Driver {
                 break None;
             }
         };
-        self.acceptor.abort();
+        if let Some(acceptor) = &self.acceptor {
+            acceptor.abort();
+        }
         self.feed(In::Stop);
         // Last words are written by the connections' own tasks.
         tokio::time::sleep(STOP_GRACE).await;

@@ -57,8 +57,10 @@ pub struct Config {
     pub peers_wanted: usize,
     /// Payload kept in memory, in bytes.
     pub memory_max: usize,
-    /// Whether peers are told of peers (BEP 11); never in a private torrent.
+    /// Whether peers are told of peers (BEP 11); never in a private torrent or with `feed_only`.
     pub pex: bool,
+    /// Only peers that the user names are fed: nobody else is dialled, told of or let in.
+    pub feed_only: bool,
     /// The highest entry that was ever verified here, as its wire bytes.
     pub head: Option<Bytes>,
     /// Delay from birth at which a relay fetches, and a viewer without a reader yet.
@@ -84,6 +86,7 @@ impl Config {
             peers_wanted: 24,
             memory_max: 256 << 20,
             pex: true,
+            feed_only: false,
             head: None,
             delay: std::time::Duration::from_secs(2),
             seed,

@@ -36,6 +36,8 @@ const CLOCK_US: u64 = 10_000_000;
 /// Messages of our extension that a peer must understand to be a live peer.
 const REQUIRED: [Kind; 6] =
     [Kind::Window, Kind::Entries, Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End];
+/// A second address of a relay that is being fed is left alone for this long.
+const SAME_RELAY_US: u64 = 60_000_000;
 /// Small offences that are taken for races.
 const STRIKES_MAX: u32 = 64;
 /// A peer is told what came under which credit id this often at most.
@@ -61,7 +63,8 @@ impl Swarm {
         self.requested_at = now;
         self.roster.connected(addr, dialled);
         let full = self.peers.len() >= self.config.peers_max || self.is_crowd(addr);
-        if self.stopping || self.roster.is_banned(addr, now) || (full && !dialled) {
+        let stranger = self.config.feed_only && !dialled;
+        if self.stopping || self.roster.is_banned(addr, now) || (full && !dialled) || stranger {
             if dialled {
                 self.roster.closed(addr, now, 0);
             }
@@ -247,6 +250,10 @@ impl Swarm {
         if let Some(worse) = self.duplicate(link, theirs.peer_id) {
             self.close(worse, "a second connection to the same peer", false);
             if worse == link {
+                if self.config.feed_only {
+                    // Another address of the same relay, whose name leads to several.
+                    self.roster.closed(addr, self.now.mono, SAME_RELAY_US);
+                }
                 return;
             }
         }
@@ -261,8 +268,8 @@ impl Swarm {
             return;
         }
         let size = self.torrent().map(|t| t.raw.len());
-        let port = self.config.listen_port;
-        let pex = self.config.pex && !self.is_private();
+        let port = self.config.listen_port.filter(|_| !self.config.feed_only);
+        let pex = self.exchanges_peers();
         let ours = ExtendedHandshake::ours(port, size, pex, addr.ip());
         self.send(link, &Message::Extended { id: 0, payload: ours.encode() });
     }
@@ -273,7 +280,9 @@ impl Swarm {
     fn duplicate(&self, link: Link, id: PeerId) -> Option<Link> {
         let keep_dialled = self.config.peer_id.0 < id.0;
         let this = self.peers.get(&link)?;
-        let same = |p: &&Peer| p.id == id && p.link != link && p.addr.ip() == this.addr.ip();
+        // Who was dialled because the user named it is no stranger.
+        let known = |p: &Peer| self.config.feed_only || p.addr.ip() == this.addr.ip();
+        let same = |p: &&Peer| p.id == id && p.link != link && known(p);
         let other = self.peers.values().find(same)?;
         if this.dialled == other.dialled {
             // Two of the same kind: the older one is more likely to be in use.

@@ -209,9 +209,14 @@ impl Swarm {
         }
     }
 
+    /// Whether peers tell of peers here (BEP 11).
+    pub(super) fn exchanges_peers(&self) -> bool {
+        self.config.pex && !self.config.feed_only && !self.is_private()
+    }
+
     pub(super) fn pex_message(&mut self, link: Link, payload: &Bytes) -> Result<(), WireError> {
         let now = self.now.mono;
-        if !self.config.pex || self.is_private() {
+        if !self.exchanges_peers() {
             return Ok(());
         }
         let pex = Pex::parse(payload)?;
@@ -229,7 +234,7 @@ impl Swarm {
     /// Tells peers of peers.
     pub(super) fn tick_exchange(&mut self) {
         let now = self.now.mono;
-        if !self.config.pex || self.core.is_none() || self.is_private() {
+        if self.core.is_none() || !self.exchanges_peers() {
             return;
         }
         let due: Vec<Link> = self

@@ -517,6 +517,9 @@ impl Machine for Swarm {
 
 impl Swarm {
     fn found(&mut self, via: Via, addrs: &[std::net::SocketAddr]) {
+        if self.config.feed_only && via != Via::User {
+            return;
+        }
         let mut addrs = addrs.to_vec();
         addrs.truncate(crate::wire::limits::PEERS_PER_REPLY_MAX);
         self.roster.add(via, &addrs, &mut self.rng);

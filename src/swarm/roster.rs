@@ -22,6 +22,8 @@ pub const DIALS_MAX: usize = 8;
 const RETRY_US: u64 = 2_000_000;
 /// Longest pause after failures.
 const RETRY_US_MAX: u64 = 300_000_000;
+/// Longest pause before a peer that the user named is dialled again: it may be all there is.
+const RETRY_NAMED_US_MAX: u64 = 15_000_000;
 /// Pause after a peer turned out not to speak our extension.
 pub const FOREIGN_US: u64 = 3_600_000_000;
 
@@ -199,7 +201,8 @@ impl Roster {
         let Some(known) = self.known.get_mut(&addr) else { return };
         let doubled = RETRY_US << known.failures.min(8);
         known.failures += 1;
-        known.state = State::Idle { until: now.after_us(doubled.min(RETRY_US_MAX).max(rest_us)) };
+        let longest = if known.via == Via::User { RETRY_NAMED_US_MAX } else { RETRY_US_MAX };
+        known.state = State::Idle { until: now.after_us(doubled.min(longest).max(rest_us)) };
         // Strangers' strangers that keep failing are forgotten.
         if known.failures > 6 && known.via == Via::Pex {
             self.known.remove(&addr);
@@ -298,6 +301,21 @@ mod tests {
         roster.proved(addr(1));
         roster.closed(addr(1), now, FOREIGN_US);
         assert_eq!(roster.next_at().since_us(now), FOREIGN_US);
+    }
+
+    #[test]
+    fn a_named_peer_that_fails_is_dialled_again_every_15_seconds() {
+        let (mut roster, mut rng) = roster();
+        roster.add(Via::User, &[addr(1)], &mut rng);
+        let mut now = Time(0);
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            assert!(roster.dial(now, &mut rng).is_some());
+            roster.failed(addr(1), now);
+            pauses.push(roster.next_at().since_us(now) / 1_000_000);
+            now = roster.next_at();
+        }
+        assert_eq!(pauses, [2, 4, 8, 15, 15, 15]);
     }
 
     #[test]

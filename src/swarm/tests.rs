@@ -320,6 +320,33 @@ fn what_a_source_takes_in_comes_out_at_a_viewer() {
 }
 
 #[test]
+fn a_source_that_feeds_one_relay_alone_reaches_others_through_it() {
+    let mut net = Net::new();
+    let mut config = net.config(source_role(None));
+    config.feed_only = true;
+    let source = net.add(config);
+    let relay = net.viewer(&[]);
+    let relay_addr = net.nodes[relay].addr;
+    net.give(source, In::Found { via: Via::User, addrs: vec![relay_addr] });
+    // It dials the source, and the source hears of it: both come to nothing.
+    let viewer = net.viewer(&[source, relay]);
+    let viewer_addr = net.nodes[viewer].addr;
+    net.give(source, In::Found { via: Via::Tracker, addrs: vec![viewer_addr] });
+    net.run(2.5);
+    let sent = net.stream(source, 4.0, 0);
+    let connected = |net: &mut Net, n: usize| {
+        let now = net.time(n);
+        net.nodes[n].swarm.status(now).connected
+    };
+    assert_eq!(connected(&mut net, source), 1);
+    assert_eq!(connected(&mut net, viewer), 1);
+    let node = &net.nodes[viewer];
+    assert!(node.got.len() > 1_000_000 && is_part(&node.got, &sent), "{}", node.got.len());
+    // The relay knows the viewer and could tell of no other.
+    assert_eq!(net.nodes[relay].swarm.roster.len(), 1);
+}
+
+#[test]
 fn one_who_joins_in_the_middle_gets_a_contiguous_part_up_to_the_end() {
     let mut net = Net::new();
     let source = net.source();

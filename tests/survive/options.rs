@@ -146,3 +146,74 @@ fn a_viewer_that_chooses_its_delay_comes_nearer_and_misses_nothing() {
     run.end();
     assert_eq!(viewer.wait(END_LIMIT).code(), Some(0), "{}", viewer.last_words());
 }
+
+/// Sockets of a process that wait for connections.
+fn listening(process: &Process) -> usize {
+    let of_process = format!("/proc/{}/fd", process.id());
+    let links = std::fs::read_dir(of_process).expect("its descriptors").flatten();
+    let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+    let own: Vec<String> = targets.map(|to| to.to_string_lossy().into_owned()).collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
+    let text = tables.into_iter().flatten().collect::<String>();
+    // The fourth column is the state, 0A for LISTEN; the tenth is the inode (proc(5)).
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let inodes = lines.filter(|line| line.get(3) == Some(&"0A")).filter_map(|line| {
+        let inode = line.get(9)?;
+        Some(format!("socket:[{inode}]"))
+    });
+    inodes.filter(|inode| own.contains(inode)).count()
+}
+
+#[test]
+fn a_broadcaster_that_feeds_relays_alone_is_reached_through_them_and_by_nobody() {
+    let tracker = Tracker::start(Kind::Btlive);
+    let mut scene = Scene::new();
+    scene.live = crate::support::btlive::create(scene.dir.path(), &tracker.urls()[..1]);
+    let (first_port, second_port) = (free_port(), free_port());
+    let relays = format!("localhost:{first_port},[::1]:{second_port}");
+    let broadcaster = scene.broadcaster("broadcaster", scene.port, &[]);
+    let mut run = scene.run(broadcaster.args(["--json", "--feed-only", &relays]));
+    run.process.wait_for_line("no relay can be reached", HEARD_LIMIT);
+
+    let relay = |name: &str, listen: String| {
+        crate::support::btlive::start(None, name, scene.dir.path())
+            .args(["seed", "--listen", &listen])
+            .args(&crate::support::btlive::LOCAL[2..])
+            .arg("--state-dir")
+            .arg(scene.path(&format!("{name}.state")))
+            .arg(&scene.live.torrent)
+            .spawn()
+    };
+    let first = || relay("first", format!("127.0.0.1:{first_port}"));
+    let mut running = first();
+    let _second = relay("second", format!("[::1]:{second_port}"));
+    run.process.wait_for_line("all relays are reached", 2 * HEARD_LIMIT);
+
+    let viewer = scene
+        .member("viewer", "play", free_port(), &[])
+        .args(["--json", "--output", "/dev/null"])
+        .arg(&scene.live.torrent)
+        .spawn();
+    let down = |d: &Value| number(d, "bytes.down_payload");
+    let document = told(&viewer, |d| down(d) > RATE as f64 / 8.0);
+    assert_eq!(number(&document, "bytes.from_source"), 0.0, "{document}");
+    assert_eq!(tracker.count(scene.live.info_hash).map(|count| count.seeders), Ok(0));
+    let listed = tracker.peers(scene.live.info_hash).expect("an answer");
+    assert!(listed.iter().all(|peer| peer.port() != scene.port), "{listed:?}");
+    assert_eq!(listening(&run.process), 0, "{}", run.process.last_words());
+    assert!(std::net::TcpStream::connect(("127.0.0.1", scene.port)).is_err());
+
+    // A relay that dies and comes back is fed again.
+    running.kill();
+    run.process.wait_for_line("1 of 2 relays", HEARD_LIMIT);
+    let running = first();
+    let relays_of = |d: &Value| d["relays"]["connected"].as_u64();
+    wait_for("the relay's return", 2 * HEARD_LIMIT, || {
+        let last = documents(&run.process).pop()?;
+        (relays_of(&last) == Some(2)).then_some(())
+    });
+    let so_far = down(&told(&viewer, |_| true));
+    told(&viewer, |d| down(d) > so_far + RATE as f64 / 8.0);
+    drop(running);
+    run.end();
+}

@@ -252,7 +252,14 @@ async fn start(
     role: Role,
 ) -> Result<Session, Failure> {
     let left_zero = matches!(role, Role::Source(_));
-    let setup = Setup { role_name, role, left_zero, delay: DELAY, stdout_is_media: false };
+    let setup = Setup {
+        role_name,
+        role,
+        left_zero,
+        delay: DELAY,
+        stdout_is_media: false,
+        feed_only: Vec::new(),
+    };
     Session::start(common, target, setup).await
 }
 
