@@ -9,7 +9,7 @@ use super::args::{Rate, Span};
 use super::exit::{Code, Failure};
 use super::file;
 use crate::sim::machines::Swarms;
-use crate::sim::report::{Percentiles, Report};
+use crate::sim::report::{GroupReport, Percentiles, Report, Stalls, Startup};
 use crate::sim::scenario::{Scenario, Uploads};
 use crate::sim::world::World;
 
@@ -76,18 +76,33 @@ pub fn run(args: Args) -> Result<(), Failure> {
     report.wall_s = started.elapsed().as_secs_f64();
     report.events_per_s = report.events as f64 / report.wall_s.max(1e-9);
     report.peak_rss_bytes = peak_rss_bytes();
+    let judged = Judged {
+        missed: report.missed(&scenario),
+        aims_missed: report.aims_missed(&scenario),
+        report,
+    };
     let text = if args.json {
-        serde_json::to_string(&report)
+        serde_json::to_string(&judged)
             .map_err(|e| Failure::new(Code::Unexpected, format_args!("report: {e}")))?
     } else {
-        table(&report)
+        table(&judged)
     };
     file::to_stdout(|out| writeln!(out, "{text}"))?;
-    let missed = report.missed(&scenario);
-    if missed.is_empty() {
+    if judged.missed.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(Code::Unexpected, missed.join("; ")))
+    Err(Failure::new(Code::Unexpected, judged.missed.join("; ")))
+}
+
+/// A report and what it does not reach.
+#[derive(Debug, serde::Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    report: Report,
+    /// What the scenario expects: the run has failed.
+    missed: Vec<String>,
+    /// What it aims at.
+    aims_missed: Vec<String>,
 }
 
 impl Args {
@@ -136,28 +151,18 @@ fn peak_rss_bytes() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-fn table(report: &Report) -> String {
+fn table(judged: &Judged) -> String {
+    let report = &judged.report;
     let times = |reference: f64, p: &Percentiles| {
-        format!(
-            "p50 {:.0}  p90 {:.0}  p99 {:.0}  max {:.0} ms  ({:.2} x / {:.2} x of {reference:.0})",
-            p.p50,
-            p.p90,
-            p.p99,
-            p.max,
-            p.p50 / reference,
-            p.p99 / reference
-        )
+        let (p50, p99) = (p.p50 / reference, p.p99 / reference);
+        format!("{}  ({p50:.2} x / {p99:.2} x of {reference:.0})", spread(p))
     };
-    let startup = &report.startup_ms;
     let mut rows = vec![
         ("scenario", format!("{}, seed {}", report.scenario, report.seed)),
         ("swarm", swarm(report)),
         ("block lag", times(report.lag_ref_ms, &report.block_lag_ms)),
         ("piece lag", times(report.lag_ref_ms, &report.lag_ms)),
-        (
-            "start-up",
-            format!("p50 {:.0}  p99 {:.0} ms, never: {}", startup.p50, startup.p99, startup.never),
-        ),
+        ("start-up", startup(&report.startup_ms)),
         ("continuity", format!("{:.5}", report.continuity)),
     ];
     if report.classes.len() > 1 {
@@ -166,6 +171,15 @@ fn table(report: &Report) -> String {
             classes.map(|c| format!("{} x: {:.5}", c.times, c.continuity)).collect();
         rows.push(("  by upload", parts.join("   ")));
     }
+    rows.extend(report.groups.iter().map(|of| (of.group.name(), group(of))));
+    rows.push(("reader gap", spread(&report.reader_gap_ms)));
+    if let Some(recovery) = &report.recovery {
+        rows.push(("feed again", spread(&recovery.feed_again_ms)));
+        rows.push(("in time again", spread(&recovery.on_time_again_ms)));
+    }
+    let epochs = &report.epochs;
+    rows.push(("epochs", format!("{} begun, {} at the end", epochs.begun, epochs.at_end)));
+    rows.push(("stalls", stalls(&report.stalls)));
     rows.push(("source", format!("{:.2} copies", report.source_copies)));
     rows.push(("payload", format!("{:.3} sent for each byte verified", report.payload_ratio)));
     rows.push(("overhead", format!("{:.2} % of payload", report.overhead_ratio * 100.0)));
@@ -181,9 +195,37 @@ fn table(report: &Report) -> String {
         ),
     ));
     rows.push(("trace", report.trace_hash.clone()));
+    rows.extend(judged.aims_missed.iter().map(|missed| ("aim missed", missed.clone())));
     let lines: Vec<String> =
-        rows.into_iter().map(|(name, value)| format!("{name:12} {value}")).collect();
+        rows.into_iter().map(|(name, value)| format!("{name:13} {value}")).collect();
     lines.join("\n")
+}
+
+fn spread(p: &Percentiles) -> String {
+    format!("p50 {:.0}  p90 {:.0}  p99 {:.0}  max {:.0} ms", p.p50, p.p90, p.p99, p.max)
+}
+
+fn startup(startup: &Startup) -> String {
+    format!("p50 {:.0}  p99 {:.0} ms, never: {}", startup.p50, startup.p99, startup.never)
+}
+
+fn group(of: &GroupReport) -> String {
+    format!(
+        "{} viewers, continuity {:.5}, block lag p99 {:.0} ms, start-up {}",
+        of.viewers,
+        of.continuity,
+        of.block_lag_ms.p99,
+        startup(&of.startup_ms)
+    )
+}
+
+fn stalls(stalls: &Stalls) -> String {
+    let told = if stalls.source_told { "knows" } else { "does not know" };
+    format!(
+        "{:.2} % of the answers, {:.0} % explained; the source {told} of too little upload",
+        stalls.share * 100.0,
+        stalls.explained * 100.0
+    )
 }
 
 fn swarm(report: &Report) -> String {

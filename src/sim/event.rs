@@ -66,4 +66,6 @@ pub(super) enum Event {
     Scripted { event: u32 },
     /// Measuring begins.
     Measure,
+    /// Nodes are asked how they fare.
+    Ask,
 }

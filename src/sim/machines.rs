@@ -4,13 +4,15 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use sha1::{Digest, Sha1};
 
-use super::node::{Birth, Maker, Node, Role};
+use super::node::{Birth, Diagnosis, Maker, Node, Role};
 use super::scenario::Scenario;
 use crate::machine::Rng;
 use crate::swarm::Swarm;
 use crate::swarm::config::{Config, Role as SwarmRole, SourceConfig};
 use crate::swarm::io::Trace;
+use crate::swarm::status::Condition;
 use crate::units::{InfoHash, Now, PeerId, Seq};
+use crate::wire::live::Reason;
 use crate::wire::metainfo::LiveTorrent;
 
 /// Makes swarms for a scenario.
@@ -80,6 +82,14 @@ impl Node for Swarm {
     fn verified(&mut self) -> Option<(Seq, u16)> {
         match self.poll_trace()? {
             Trace::Verified { at, block } => Some((at, block)),
+        }
+    }
+
+    fn diagnosis(&self, now: Now) -> Diagnosis {
+        let (condition, reason) = Self::diagnosis(self, now);
+        Diagnosis {
+            stalls: condition == Condition::Stalled,
+            unsustainable: reason == Reason::UNSUSTAINABLE,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | module | answers |
 //! | --- | --- |
 //! | [`scenario`] | what a swarm is made of and what happens to it |
+//! | [`expect`] | what a run must reach |
 //! | [`world`] | who lives, and what happens in which order |
 //! | [`node`] | what a machine needs to be simulated |
 //! | [`machines`] | how the machines that ship come into it |
@@ -16,13 +17,15 @@
 //! | [`clip`] | what the encoder puts out |
 //! | `tracker` | who is introduced to whom |
 //! | [`check`], `spy` | what must never happen, to readers and on the wire |
-//! | `meter`, [`report`] | how fast and how well it went |
+//! | `meter`, [`group`], [`report`] | how fast and how well it went, and for whom |
 //! | [`mod@reference`] | how fast it could be |
 //! | `trace` | whether two runs were the same |
 
 pub mod check;
 pub mod clip;
 mod event;
+pub mod expect;
+pub mod group;
 mod link;
 pub mod machines;
 mod meter;

@@ -18,6 +18,18 @@ pub trait Node: Machine<In = In, Out = Out> {
 
     /// A block that was verified since the last call, each told once.
     fn verified(&mut self) -> Option<(Seq, u16)>;
+
+    /// What it says of itself.
+    fn diagnosis(&self, now: Now) -> Diagnosis;
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Its stream stalls.
+    pub stalls: bool,
+    /// The bit rate is not sustainable.
+    pub unsustainable: bool,
 }
 
 /// What a node is in the swarm.

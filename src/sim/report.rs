@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::group::Group;
 pub use super::meter::Percentiles;
 use super::scenario::Scenario;
 
@@ -25,6 +26,51 @@ pub struct ClassReport {
     pub viewers: u64,
     /// Pieces delivered by their deadline over pieces due.
     pub continuity: f64,
+}
+
+/// How the viewers of one group fared.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GroupReport {
+    /// Which group.
+    pub group: Group,
+    /// How many there were.
+    pub viewers: u64,
+    /// Pieces delivered by their deadline over pieces due.
+    pub continuity: f64,
+    /// Per block, as for all; not told of groups that are known only afterwards.
+    pub block_lag_ms: Percentiles,
+    /// Birth to first byte.
+    pub startup_ms: Startup,
+}
+
+/// How those who stay got over the events that are watched: over viewers and events.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Recovery {
+    /// Longest time without a block of a newer piece.
+    pub feed_again_ms: Percentiles,
+    /// From the end of an event to the deadline of the last piece missed.
+    pub on_time_again_ms: Percentiles,
+}
+
+/// Epochs of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Epochs {
+    /// How many were begun by any source.
+    pub begun: u32,
+    /// How many of them viewers are in at the end.
+    pub at_end: u32,
+}
+
+/// What nodes say of themselves, asked once a second while it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Stalls {
+    /// Share of the answers of viewers by which they stall.
+    pub share: f64,
+    /// Share of those, from 30 s on, that give as reason that the bit rate is not sustainable; 1
+    /// if there are none.
+    pub explained: f64,
+    /// Whether the source says at the end that the bit rate is not sustainable.
+    pub source_told: bool,
 }
 
 /// The report of one run.
@@ -52,7 +98,17 @@ pub struct Report {
     pub continuity: f64,
     /// The same for each class of upload.
     pub classes: Vec<ClassReport>,
-    /// Payload sent by the source over payload published.
+    /// The same and more for each group that is not empty.
+    pub groups: Vec<GroupReport>,
+    /// The longest time of each viewer in which its reader got nothing.
+    pub reader_gap_ms: Percentiles,
+    /// How those who stay got over what is watched, if anything is.
+    pub recovery: Option<Recovery>,
+    /// Epochs of the stream.
+    pub epochs: Epochs,
+    /// What nodes say of themselves.
+    pub stalls: Stalls,
+    /// Payload sent by the source over payload published; of several sources, the most.
     pub source_copies: f64,
     /// Payload sent by all over payload verified by all viewers: above 1 are duplicates, blocks of
     /// no use, and blocks on their way.
@@ -77,24 +133,12 @@ impl Report {
     /// What the scenario expects and the run did not reach, one line each.
     #[must_use]
     pub fn missed(&self, scenario: &Scenario) -> Vec<String> {
-        let expect = &scenario.expect;
-        let lag_ref_ms = self.lag_ref_ms.max(f64::MIN_POSITIVE);
-        let most = [
-            ("block_lag_ms p50 / lag_ref_ms", self.block_lag_ms.p50 / lag_ref_ms, expect.p50_ratio),
-            ("block_lag_ms p99 / lag_ref_ms", self.block_lag_ms.p99 / lag_ref_ms, expect.p99_ratio),
-            ("startup_ms p99", self.startup_ms.p99, expect.startup_p99_ms),
-            ("source_copies", self.source_copies, expect.source_copies),
-            ("overhead_ratio", self.overhead_ratio, expect.overhead_ratio),
-        ];
-        let mut out: Vec<String> = most
-            .iter()
-            .filter_map(|(name, value, limit)| Some((name, value, (*limit)?)))
-            .filter(|(_, value, limit)| *value > limit)
-            .map(|(name, value, limit)| format!("{name} is {value:.3}, expected at most {limit}"))
-            .collect();
-        if let Some(least) = expect.continuity.filter(|least| self.continuity < *least) {
-            out.push(format!("continuity is {:.5}, expected at least {least}", self.continuity));
-        }
-        out
+        scenario.expect.missed(self)
+    }
+
+    /// What the scenario aims at and the run did not reach, one line each.
+    #[must_use]
+    pub fn aims_missed(&self, scenario: &Scenario) -> Vec<String> {
+        scenario.aim.missed(self)
     }
 }

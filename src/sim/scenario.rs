@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::expect::Expect;
 use super::uplink::Order;
 
 /// Most viewers a scenario may ask for.
@@ -151,6 +152,8 @@ pub enum Kind {
     StallReader,
     /// Viewers are cut off from all others for `for_s`.
     Partition,
+    /// The standbys are cut off from all others for `for_s`.
+    StandbyPartition,
     /// Connections of viewers are reset.
     Reset,
     /// Viewers' wall clocks jump by `by_s`.
@@ -183,30 +186,19 @@ pub struct Happening {
     /// By how much a clock jumps, in seconds.
     #[serde(default)]
     pub by_s: f64,
+    /// Share of those that leave who go without a word.
+    #[serde(default)]
+    pub vanish: f64,
     /// Whether a crashed source comes back without what it had stored.
     #[serde(default)]
     pub lose_state: bool,
     /// Seconds after the end of it within which everybody must have caught up; 0: not checked.
     #[serde(default)]
     pub caught_up_s: f64,
-}
-
-/// What a run must reach; absent figures are not judged.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Expect {
-    /// Least share of pieces delivered by their deadline.
-    pub continuity: Option<f64>,
-    /// Highest median of `block_lag_ms` over `lag_ref_ms`.
-    pub p50_ratio: Option<f64>,
-    /// Highest 99th percentile of `block_lag_ms` over `lag_ref_ms`.
-    pub p99_ratio: Option<f64>,
-    /// Highest 99th percentile of `startup_ms`.
-    pub startup_p99_ms: Option<f64>,
-    /// Most copies that the source sends.
-    pub source_copies: Option<f64>,
-    /// Highest share of control bytes.
-    pub overhead_ratio: Option<f64>,
+    /// Seconds after the end of it in which what happens to those who stay is put down to it, in
+    /// the report's `recovery`; 0: not watched.
+    #[serde(default)]
+    pub watch_s: f64,
 }
 
 /// A whole scenario.
@@ -268,6 +260,8 @@ pub struct Scenario {
     pub event: Vec<Happening>,
     /// What must be reached.
     pub expect: Expect,
+    /// What should be reached: told, and no reason to fail.
+    pub aim: Expect,
 }
 
 impl Default for Scenario {
@@ -300,6 +294,7 @@ impl Default for Scenario {
             churn: None,
             event: Vec::new(),
             expect: Expect::default(),
+            aim: Expect::default(),
         }
     }
 }
@@ -429,6 +424,8 @@ impl Happening {
         within(&key("at_s"), self.at_s, 0.0, DURATION_S_MAX, "0 to 604800")?;
         within(&key("for_s"), self.for_s, 0.0, DURATION_S_MAX, "0 to 604800")?;
         within(&key("caught_up_s"), self.caught_up_s, 0.0, DURATION_S_MAX, "0 to 604800")?;
+        within(&key("watch_s"), self.watch_s, 0.0, DURATION_S_MAX, "0 to 604800")?;
+        within(&key("vanish"), self.vanish, 0.0, 1.0, "0 to 1")?;
         within(&key("share"), self.share, 0.0, 1.0, "0 to 1")?;
         within(&key("count"), f64::from(self.count), 0.0, f64::from(VIEWERS_MAX), "0 to 1000000")?;
         within(&key("by_s"), self.by_s.abs(), 0.0, 1e6, "-1000000 to 1000000")
@@ -497,11 +494,17 @@ mod tests {
             for_s = 10
             [expect]
             continuity = 0.999
+            [expect.newcomers]
+            startup_p50_ms = 1_500
+            [aim]
+            p99_ratio = 1.5
         "#;
         let scenario = Scenario::parse(text).expect("valid");
         assert_eq!(scenario.event[0].kind, Kind::Join);
         assert_eq!(scenario.network.hop_max_ms, 75.0);
         assert!((scenario.mean_upload() - 1.3).abs() < 1e-9);
+        assert_eq!(scenario.expect.newcomers.startup_p50_ms, Some(1_500.0));
+        assert_eq!(scenario.aim.p99_ratio, Some(1.5));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::node::{Birth, Maker, Node, Role};
+use super::node::{Birth, Diagnosis, Maker, Node, Role};
 use crate::machine::{Machine, Rng};
 use crate::swarm::io::{Delivery, In, Out, Record};
 use crate::units::{BLOCK_LEN, BlockNo, Epoch, InfoHash, Link, Now, PeerId, PieceIndex, Seq, Time};
@@ -319,5 +319,9 @@ impl Node for Toy {
 
     fn verified(&mut self) -> Option<(Seq, u16)> {
         self.verified.pop_front()
+    }
+
+    fn diagnosis(&self, _: Now) -> Diagnosis {
+        Diagnosis::default()
     }
 }

@@ -1,5 +1,6 @@
 //! The world: nodes, their clocks and connections, and what happens to them in order.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,12 +9,13 @@ use bytes::{Bytes, BytesMut};
 use super::check::{Readers, Reading, Violation};
 use super::clip::Clip;
 use super::event::{Event, Life};
-use super::meter::{Meter, Viewing};
+use super::group::{Group, Groups};
+use super::meter::{GroupTally, Histogram, Meter, Percentiles, Tally, Viewing};
 use super::node::{Birth, Maker, Node, Records, Role, addr_of, node_at, outgoing_addr};
 use super::queue::Queue;
 use super::reference::Reference;
-use super::report::{ClassReport, Report, Startup};
-use super::scenario::{Checks, Class, Kind, Scenario};
+use super::report::{ClassReport, Epochs, GroupReport, Recovery, Report, Stalls, Startup};
+use super::scenario::{Checks, Class, Happening, Kind, Scenario};
 use super::spy::Spy;
 use super::trace::Trace;
 use super::tracker::Registry;
@@ -46,6 +48,10 @@ const CREDIT: u32 = 64;
 const TICKS_MAX: u32 = 1_000;
 /// With [`Checks::Some`] the bounds of machines are asked about at every so manieth step.
 const STRIDE: u64 = 64;
+/// Between two questions to all nodes how they fare.
+const ASK_US: u64 = 1_000_000;
+/// From so long after measuring began, who stalls must know why.
+const KNOWS_US: u64 = 30_000_000;
 /// The one reader of each viewer.
 const READER: ReaderId = ReaderId(1);
 /// Bytes of a `piece` message before its payload, length prefix included.
@@ -77,6 +83,8 @@ struct Slot<N> {
     /// The last life ended without a word: nobody even refuses a dial.
     silent: bool,
     frozen: bool,
+    /// It says its last words.
+    leaving: bool,
     /// What happened while it was frozen.
     inbox: Vec<In>,
     /// The earliest tick planned.
@@ -91,6 +99,16 @@ struct Slot<N> {
     reader_stalled: bool,
     reading: Reading,
     viewing: Viewing,
+}
+
+/// Answers of viewers that were asked how they fare.
+#[derive(Default)]
+struct Answers {
+    all: u64,
+    stalls: u64,
+    /// Stalls at a time when who stalls must know why, and those that do.
+    to_explain: u64,
+    explained: u64,
 }
 
 /// Random numbers by purpose, so that one more draw here does not change everything there.
@@ -119,8 +137,9 @@ pub struct World<M: Maker> {
     meter: Meter,
     /// Reads along on the wire, with [`Checks::All`].
     spy: Option<Spy>,
-    /// Bytes sent before measuring began: by the source, by all.
-    before: (Traffic, Traffic),
+    /// Bytes sent before measuring began: by each source, by all.
+    before: (Vec<Traffic>, Traffic),
+    answers: Answers,
     /// Partitions in force, one bit an event.
     partitions: u64,
     silent_until: Time,
@@ -170,6 +189,7 @@ impl<M: Maker> World<M> {
             meter: Meter::new(measure_from, scenario.delay_ms * 1_000),
             spy: (scenario.checks == Checks::All).then(Spy::default),
             before: Default::default(),
+            answers: Answers::default(),
             partitions: 0,
             silent_until: Time::ZERO,
             events: 0,
@@ -187,13 +207,13 @@ impl<M: Maker> World<M> {
 
     fn populate(&mut self) {
         let upload_bps = (self.scenario.source_copies * self.scenario.bitrate as f64) as u64;
-        self.add_node(Role::Source, 0, upload_bps, Time::ZERO);
+        self.add_node(Role::Source, 0, upload_bps, Time::ZERO, false);
         for _ in 0..self.scenario.standbys {
-            self.add_node(Role::Standby, 0, upload_bps, Time(100_000));
+            self.add_node(Role::Standby, 0, upload_bps, Time(100_000), false);
         }
         let lead = Time(us(self.scenario.lead_s));
         let (viewers, join_us) = (self.scenario.viewers, us(self.scenario.join_s));
-        self.add_viewers(viewers, lead, join_us);
+        self.add_viewers(viewers, lead, join_us, false);
         self.queue.push(self.meter.from, Event::Measure);
         for (n, event) in (0u32..).zip(&self.scenario.event) {
             self.queue.push(Time(us(event.at_s)), Event::Scripted { event: n });
@@ -201,13 +221,13 @@ impl<M: Maker> World<M> {
     }
 
     /// Plans so many viewers within `within_us` after `from`, in the shares of the classes.
-    fn add_viewers(&mut self, count: u32, from: Time, within_us: u64) {
+    fn add_viewers(&mut self, count: u32, from: Time, within_us: u64, newcomers: bool) {
         let mut classes = self.shuffled_classes(count);
         for class in classes.drain(..) {
             let at = from.after_us(self.dice.births.below(within_us + 1));
             let times = self.classes[usize::from(class)].times;
             let upload_bps = (times * self.scenario.bitrate as f64) as u64;
-            self.add_node(Role::Viewer, class, upload_bps, at);
+            self.add_node(Role::Viewer, class, upload_bps, at, newcomers);
         }
     }
 
@@ -233,7 +253,7 @@ impl<M: Maker> World<M> {
         out
     }
 
-    fn add_node(&mut self, role: Role, class: u8, upload_bps: u64, at: Time) {
+    fn add_node(&mut self, role: Role, class: u8, upload_bps: u64, at: Time, newcomer: bool) {
         let node = self.slots.len() as NodeId;
         let dice = &mut self.dice.births;
         let viewer = role == Role::Viewer;
@@ -249,6 +269,8 @@ impl<M: Maker> World<M> {
         let bps = self.scenario.bitrate as f64;
         let down = self.scenario.network.download_times.map(|times| (times * bps / 8.0) as u64);
         let up = (upload_bps as f64).max(bps * CONTROL_SHARE) as u64 / 8;
+        let times = self.classes.get(usize::from(class)).map_or(0.0, |class| class.times);
+        let groups = Groups::at_birth(newcomer, times);
         self.wires.add_port(Some(up), down.filter(|_| viewer));
         self.slots.push(Slot {
             machine: None,
@@ -262,6 +284,7 @@ impl<M: Maker> World<M> {
             sides: 0,
             silent: false,
             frozen: false,
+            leaving: false,
             inbox: Vec::new(),
             tick_at: Time::NEVER,
             ticks: 0,
@@ -271,7 +294,7 @@ impl<M: Maker> World<M> {
             credit: 0,
             reader_stalled: false,
             reading: Reading::default(),
-            viewing: Viewing::new(at, class, manner == Manner::Honest),
+            viewing: Viewing::new(at, class, groups, manner == Manner::Honest),
         });
         self.queue.push(at, Event::Start { node });
     }
@@ -366,7 +389,11 @@ impl<M: Maker> World<M> {
             Event::Heal { event } => self.set_partition(event, false),
             Event::CaughtUp => self.check_caught_up(),
             Event::Scripted { event } => self.script(event),
-            Event::Measure => self.before = (self.wires.sent(SOURCE), self.sent_by_all()),
+            Event::Measure => {
+                self.before = (self.sent_by_sources(), self.sent_by_all());
+                self.queue.push(self.now.after_us(ASK_US), Event::Ask);
+            }
+            Event::Ask => self.ask(),
         }
     }
 
@@ -681,6 +708,7 @@ impl<M: Maker> World<M> {
         slot.life += 1;
         slot.born = self.now;
         slot.silent = false;
+        slot.leaving = false;
         slot.tick_at = Time::NEVER;
         slot.packets = self.clip.packets_after(self.now.0);
         let birth = Birth {
@@ -729,12 +757,13 @@ impl<M: Maker> World<M> {
         } else {
             self.stop(life.node);
         }
-        self.add_viewers(1, self.now, 0);
+        self.add_viewers(1, self.now, 0, true);
     }
 
     /// A node leaves in good order.
     fn stop(&mut self, node: NodeId) {
         self.account(node);
+        self.slots[node as usize].leaving = true;
         self.registry.remove(node);
         self.feed(node, In::Stop);
         let life = self.life(node);
@@ -750,7 +779,7 @@ impl<M: Maker> World<M> {
     fn account(&mut self, node: NodeId) {
         let slot = &mut self.slots[node as usize];
         if slot.role == Role::Viewer && slot.viewing.honest && slot.machine.is_some() {
-            self.meter.finish(self.now, &slot.viewing);
+            self.meter.finish(self.now, slot.viewing.clone(), false);
             slot.viewing.honest = false; // Nothing counts any more.
         }
     }
@@ -851,10 +880,13 @@ impl<M: Maker> World<M> {
     fn script(&mut self, number: u32) {
         let event = self.scenario.event[number as usize].clone();
         let over = self.now.after_us(us(event.for_s));
-        let chosen = self.choose(event.share, event.count, event.kind);
+        if event.watch_s > 0.0 {
+            self.meter.watch(over, us(event.watch_s));
+        }
+        let chosen = self.choose(&event);
         match event.kind {
-            Kind::Join => self.add_viewers(event.count, self.now, us(event.for_s)),
-            Kind::Leave => chosen.into_iter().for_each(|node| self.stop(node)),
+            Kind::Join => self.add_viewers(event.count, self.now, us(event.for_s), true),
+            Kind::Leave => self.send_away(&chosen, event.vanish),
             Kind::Vanish => chosen.into_iter().for_each(|node| self.vanish(node)),
             Kind::Crash => {
                 for node in chosen {
@@ -870,9 +902,11 @@ impl<M: Maker> World<M> {
                     self.queue.push(over, Event::Resume(life));
                 }
             }
-            Kind::Partition => {
+            Kind::Partition | Kind::StandbyPartition => {
                 for node in chosen {
-                    self.slots[node as usize].sides |= 1 << (number % 64);
+                    let slot = &mut self.slots[node as usize];
+                    slot.sides |= 1 << (number % 64);
+                    slot.viewing.groups.join(Group::CutOff);
                 }
                 self.set_partition(number, true);
                 self.queue.push(over, Event::Heal { event: number });
@@ -907,20 +941,37 @@ impl<M: Maker> World<M> {
         }
     }
 
-    /// Draws living viewers: a share of all and so many besides.
-    fn choose(&mut self, share: f64, count: u32, kind: Kind) -> Vec<NodeId> {
-        if kind == Kind::Join {
+    /// Draws living viewers: a share of all and so many besides. Of standbys, all are meant.
+    fn choose(&mut self, event: &Happening) -> Vec<NodeId> {
+        if event.kind == Kind::Join {
             return Vec::new();
         }
+        let of_standbys = event.kind == Kind::StandbyPartition;
+        let role = if of_standbys { Role::Standby } else { Role::Viewer };
         let mut nodes: Vec<NodeId> = (0u32..)
             .zip(&self.slots)
-            .filter(|(_, slot)| slot.role == Role::Viewer && slot.machine.is_some())
+            .filter(|(_, slot)| slot.role == role && slot.machine.is_some() && !slot.leaving)
             .map(|(node, _)| node)
             .collect();
+        if of_standbys {
+            return nodes;
+        }
         self.dice.script.shuffle(&mut nodes);
-        let wanted = (share * nodes.len() as f64).round() as usize + count as usize;
+        let wanted = (event.share * nodes.len() as f64).round() as usize + event.count as usize;
         nodes.truncate(wanted);
         nodes
+    }
+
+    /// Viewers leave, a share of them without a word.
+    fn send_away(&mut self, nodes: &[NodeId], vanish: f64) {
+        let silent = (vanish * nodes.len() as f64).round() as usize;
+        for (n, node) in nodes.iter().enumerate() {
+            if n < silent {
+                self.vanish(*node);
+            } else {
+                self.stop(*node);
+            }
+        }
     }
 
     fn freeze(&mut self, node: NodeId, until: Time) {
@@ -969,6 +1020,33 @@ impl<M: Maker> World<M> {
 
     // The result.
 
+    /// Asks every honest viewer how it fares.
+    fn ask(&mut self) {
+        self.queue.push(self.now.after_us(ASK_US), Event::Ask);
+        let must_know = self.now >= self.meter.from.after_us(KNOWS_US);
+        for (node, slot) in (0u32..).zip(&self.slots) {
+            if slot.role != Role::Viewer || !slot.viewing.honest || slot.frozen {
+                continue;
+            }
+            let Some(machine) = &slot.machine else { continue };
+            let says = machine.diagnosis(self.clocks(node));
+            self.answers.all += 1;
+            self.answers.stalls += u64::from(says.stalls);
+            if says.stalls && must_know {
+                self.answers.to_explain += 1;
+                self.answers.explained += u64::from(says.unsustainable);
+            }
+        }
+    }
+
+    fn sources(&self) -> usize {
+        1 + self.scenario.standbys as usize
+    }
+
+    fn sent_by_sources(&self) -> Vec<Traffic> {
+        (0..self.sources()).map(|node| self.wires.sent(node as NodeId)).collect()
+    }
+
     fn sent_by_all(&self) -> Traffic {
         let mut sum = Traffic::default();
         for node in 0..self.slots.len() as NodeId {
@@ -979,40 +1057,67 @@ impl<M: Maker> World<M> {
         sum
     }
 
+    /// Payload that the busiest source has sent since measuring began.
+    fn source_payload(&self) -> u64 {
+        let sent = self.sent_by_sources().into_iter().zip(&self.before.0);
+        sent.map(|(now, before)| now.payload - before.payload).max().unwrap_or(0)
+    }
+
+    fn epochs(&self) -> Epochs {
+        let living = self.slots.iter().filter(|slot| {
+            slot.role == Role::Viewer && slot.machine.is_some() && slot.viewing.honest
+        });
+        let at_end: BTreeSet<_> =
+            living.filter_map(|slot| slot.viewing.cursor).map(|at| at.epoch).collect();
+        Epochs { begun: self.meter.epochs.len() as u32, at_end: at_end.len() as u32 }
+    }
+
+    fn stalls(&self) -> Stalls {
+        let Answers { all, stalls, to_explain, explained } = self.answers;
+        let source = self.slots[SOURCE as usize].machine.as_ref();
+        Stalls {
+            share: ratio(stalls, all),
+            explained: if to_explain == 0 { 1.0 } else { ratio(explained, to_explain) },
+            source_told: source.is_some_and(|s| s.diagnosis(self.clocks(SOURCE)).unsustainable),
+        }
+    }
+
     fn report(mut self) -> Report {
         for slot in &self.slots {
             if slot.role == Role::Viewer && slot.machine.is_some() {
-                self.meter.finish(self.now, &slot.viewing);
+                self.meter.finish(self.now, slot.viewing.clone(), true);
             }
         }
         let all = self.sent_by_all();
-        let (source_before, all_before) = self.before;
-        let payload = all.payload - all_before.payload;
-        let source_payload = self.wires.sent(SOURCE).payload - source_before.payload;
-        let startup = self.meter.startup.percentiles();
-        let class_report = |(class, tally): (&u8, &super::meter::Tally)| ClassReport {
+        let payload = all.payload - self.before.1.payload;
+        let class_report = |(class, tally): (&u8, &Tally)| ClassReport {
             times: self.classes.get(usize::from(*class)).map_or(0.0, |class| class.times),
             viewers: tally.viewers,
             continuity: tally.continuity(),
         };
+        let meter = &self.meter;
         Report {
             seed: self.scenario.seed,
             viewers: self.scenario.viewers,
             bitrate: self.scenario.bitrate,
             resource_index: self.scenario.mean_upload(),
-            block_lag_ms: self.meter.block_lag.percentiles(),
-            lag_ms: self.meter.piece_lag.percentiles(),
+            block_lag_ms: meter.block_lag.percentiles(),
+            lag_ms: meter.piece_lag.percentiles(),
             lag_ref_ms: reference(&self.scenario, &self.classes).last_s() * 1e3,
-            startup_ms: Startup {
-                p50: startup.p50,
-                p99: startup.p99,
-                never: self.meter.never_started,
-            },
-            continuity: self.meter.all.continuity(),
-            classes: self.meter.by_class.iter().map(class_report).collect(),
-            source_copies: ratio(source_payload, self.meter.stream_bytes),
-            payload_ratio: ratio(payload, self.meter.received_bytes),
-            overhead_ratio: ratio(all.control - all_before.control, payload),
+            startup_ms: startup(&meter.startup, meter.never_started),
+            continuity: meter.all.continuity(),
+            classes: meter.by_class.iter().map(class_report).collect(),
+            groups: meter.groups().map(group_report).collect(),
+            reader_gap_ms: meter.reader_gap.percentiles(),
+            recovery: meter.is_watching().then(|| Recovery {
+                feed_again_ms: meter.feed_again.percentiles(),
+                on_time_again_ms: meter.on_time_again.percentiles(),
+            }),
+            epochs: self.epochs(),
+            stalls: self.stalls(),
+            source_copies: ratio(self.source_payload(), meter.stream_bytes),
+            payload_ratio: ratio(payload, meter.received_bytes),
+            overhead_ratio: ratio(all.control - self.before.1.control, payload),
             faults: self.faults,
             events: self.events,
             events_per_s: 0.0,
@@ -1022,6 +1127,21 @@ impl<M: Maker> World<M> {
             scenario: self.scenario.name,
         }
     }
+}
+
+fn group_report((group, of): (Group, &GroupTally)) -> GroupReport {
+    GroupReport {
+        group,
+        viewers: of.tally.viewers,
+        continuity: of.tally.continuity(),
+        block_lag_ms: of.block_lag.percentiles(),
+        startup_ms: startup(&of.startup, of.never_started),
+    }
+}
+
+fn startup(times: &Histogram, never: u64) -> Startup {
+    let Percentiles { p50, p99, .. } = times.percentiles();
+    Startup { p50, p99, never }
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
@@ -1160,6 +1280,18 @@ mod tests {
         let report = run(event);
         assert!(report.continuity > 0.8, "{report:?}");
         assert!(report.block_lag_ms.max > 1_000.0, "{report:?}");
+        let of = |group| report.groups.iter().find(|g| g.group == group).map(|g| g.viewers);
+        assert_eq!((of(Group::First), of(Group::CutOff)), (Some(12), Some(6)));
+    }
+
+    #[test]
+    fn some_of_those_who_leave_vanish_and_the_others_are_watched() {
+        let event = "[[event]]\nat_s = 8\nkind = \"leave\"\nshare = 0.5\nvanish = 0.5\n\
+                     watch_s = 5";
+        let report = run(event);
+        let of = |group| report.groups.iter().find(|g| g.group == group).map(|g| g.viewers);
+        assert_eq!((of(Group::Stayers), of(Group::Leavers)), (Some(6), Some(6)));
+        assert!(report.recovery.is_some_and(|r| r.feed_again_ms.max > 0.0), "{report:?}");
     }
 
     #[test]
@@ -1203,8 +1335,10 @@ mod tests {
             count: 0,
             for_s: 600.0,
             by_s: 0.0,
+            vanish: 0.0,
             lose_state: false,
             caught_up_s: 0.0,
+            watch_s: 0.0,
         });
         let mut world = World::new(scenario, Toys(Faults::default()));
         world.queue.push(Time(14_000_000), Event::CaughtUp);

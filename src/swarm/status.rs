@@ -265,6 +265,13 @@ impl Swarm {
         }
     }
 
+    /// What the stream is like and why: of [`Self::status`] what costs nothing.
+    #[must_use]
+    pub fn diagnosis(&self, now: Now) -> (Condition, Reason) {
+        let condition = self.condition(now);
+        (condition, self.reason_for(condition))
+    }
+
     /// How much of the stream is kept: from the first piece's birth to the head's publication.
     fn window_us(&self) -> Option<u64> {
         let core = self.core.as_ref()?;
