@@ -1,6 +1,6 @@
 # `make` lists what there is. Everything works in a fresh clone on Debian with stable Rust.
 .DEFAULT_GOAL := help
-.PHONY: help check test fuzz-smoke bench sim soak demo tools clean-tools compiler
+.PHONY: help check test fuzz-smoke bench sim rows soak demo tools clean-tools compiler
 SHELL := /bin/bash
 
 help: ## list the targets
@@ -30,6 +30,9 @@ bench: compiler ## micro-benchmarks, then whole swarms, whose figures go to docs
 SEEDS ?= 6
 sim: compiler ## every scenario of the simulator with SEEDS=6 seeds each
 	tests/tools/sim.sh $(SEEDS)
+
+rows: compiler ## the table of swarms in docs/performance.md; ROWS_SEEDS=3 ROWS_MAX_VIEWERS=1000 ROWS_ONLY=
+	cargo bench --locked --bench rows
 
 soak: compiler ## the long way: 50 seeds, ten minutes of each fuzz target, 500 kills, an hour of one swarm
 	tests/tools/sim.sh 50

@@ -210,13 +210,12 @@ fn startup(startup: &Startup) -> String {
 }
 
 fn group(of: &GroupReport) -> String {
-    format!(
-        "{} viewers, continuity {:.5}, block lag p99 {:.0} ms, start-up {}",
-        of.viewers,
-        of.continuity,
-        of.block_lag_ms.p99,
-        startup(&of.startup_ms)
-    )
+    let mut text = format!("{} viewers, continuity {:.5}", of.viewers, of.continuity);
+    if of.group.is_known_at_birth() {
+        let start = startup(&of.startup_ms);
+        text += &format!(", block lag p99 {:.0} ms, start-up {start}", of.block_lag_ms.p99);
+    }
+    text
 }
 
 fn stalls(stalls: &Stalls) -> String {

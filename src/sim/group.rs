@@ -34,6 +34,14 @@ impl Group {
         Self::CutOff,
     ];
 
+    /// Whether it is known of a new viewer that it belongs to it, so that its lags and its start
+    /// can be counted.
+    #[must_use]
+    pub fn is_known_at_birth(self) -> bool {
+        use Group::{Contributors, First, FreeRiders, Newcomers};
+        matches!(self, First | Newcomers | Contributors | FreeRiders)
+    }
+
     /// Its name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {

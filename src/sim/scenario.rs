@@ -505,6 +505,8 @@ mod tests {
         assert!((scenario.mean_upload() - 1.3).abs() < 1e-9);
         assert_eq!(scenario.expect.newcomers.startup_p50_ms, Some(1_500.0));
         assert_eq!(scenario.aim.p99_ratio, Some(1.5));
+        let written = toml::to_string(&scenario).expect("it can be written");
+        assert_eq!(Scenario::parse(&written), Ok(scenario));
     }
 
     #[test]
