@@ -19,9 +19,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use btlive::sim::scenario::Scenario;
 use serde_json::Value;
 
-const COLUMNS: &str = "| scenario | viewers | block lag p50, ms | p99, ms | continuity | of whom and \
-                       what it is asked | start p50, s | p99, s | copies | control | events/s | \
-                       wall, s | MiB | must | aim | seeds, day |";
+/// The columns of the table, with a `|` at each end.
+const COLUMNS: &str = concat!(
+    "| scenario | viewers | block lag p50, ms | p99, ms | continuity ",
+    "| of whom and what it is asked | start p50, s | p99, s | copies | control ",
+    "| events/s | wall, s | MiB | must | aim | seeds, day |",
+);
 
 fn main() -> ExitCode {
     let only = setting("ROWS_ONLY", "");
@@ -322,9 +325,8 @@ impl Board {
                 }
                 continue;
             }
-            let blank = "| ".repeat(COLUMNS.matches('|').count() - 6);
-            let unplayed =
-                format!("| {name} | {} | not played yet {blank}| | | |", row.scenario.viewers);
+            let blank = "| ".repeat(COLUMNS.matches('|').count() - 4);
+            let unplayed = format!("| {name} | {} | not played yet {blank}|", row.scenario.viewers);
             writeln!(text, "{}", self.known.rows.get(name).unwrap_or(&unplayed))
                 .expect("writing to a String");
             if let Some(line) = self.known.missed.get(name) {
