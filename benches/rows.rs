@@ -135,6 +135,13 @@ fn lines(report: &Value, key: &str) -> Vec<String> {
     items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
+/// Name, value and limit of a missed figure.
+fn split(missed: &str) -> Option<(&str, &str, &str)> {
+    let (name, rest) = missed.split_once(" is ")?;
+    let (value, limit) = rest.split_once(", expected ")?;
+    Some((name, value, limit))
+}
+
 /// One scenario and what came of it.
 struct Row {
     path: PathBuf,
@@ -167,8 +174,9 @@ impl Row {
         self.reports().map(of).fold(f64::NAN, f64::min)
     }
 
-    /// What the seeds do not reach, with the seeds.
+    /// What the seeds do not reach: each figure once, with the values of all seeds that miss it.
     fn missed(&self, key: &str) -> Vec<String> {
+        let mut values: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         let mut out = Vec::new();
         for (seed, played) in &self.results {
             let missed = match played {
@@ -176,9 +184,20 @@ impl Row {
                 Played::Broken(why) if key == "missed" => vec![why.clone()],
                 Played::Broken(_) => Vec::new(),
             };
-            out.extend(missed.into_iter().map(|what| format!("{what} (seed {seed})")));
+            for what in missed {
+                match split(&what) {
+                    Some((name, value, limit)) => {
+                        let key = (name.to_owned(), limit.to_owned());
+                        values.entry(key).or_default().push(value.to_owned());
+                    }
+                    None => out.push(format!("{what} (seed {seed})")),
+                }
+            }
         }
-        out.sort();
+        for ((name, limit), mut values) in values {
+            values.sort();
+            out.push(format!("{name} {} ({limit})", values.join(", ")));
+        }
         out
     }
 
@@ -334,8 +353,11 @@ impl Board {
             }
         }
         if !missed.is_empty() {
-            write!(text, "\nMissed, of what must be reached:\n\n{missed}")
-                .expect("writing to a String");
+            write!(
+                text,
+                "\nMissed of what must be reached, by the seeds that miss it:\n\n{missed}"
+            )
+            .expect("writing to a String");
         }
         text
     }
