@@ -82,6 +82,16 @@ fn churn_interrupts_nobody_for_long() {
 }
 
 #[test]
+fn a_source_learns_that_its_line_carries_little() {
+    check("uplink_learnt.toml");
+}
+
+#[test]
+fn those_who_are_not_told_what_their_lines_carry_share_the_stream() {
+    check("uplinks_learnt.toml");
+}
+
+#[test]
 fn a_crowd_starts_quickly() {
     check("crowd.toml");
 }

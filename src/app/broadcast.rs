@@ -16,6 +16,7 @@ use super::keyfile;
 use super::relays::Relays;
 use super::session::{Session, Setup, Told};
 use super::target::Target;
+use super::upload::Upload;
 use crate::live::EPOCH_AHEAD_MAX_S;
 use crate::net::ingest::{self, Ingest, IngestError, IngestItem, Input};
 use crate::swarm::config::{Role, SourceConfig};
@@ -175,11 +176,16 @@ async fn broadcast(args: Args) -> Result<(), Failure> {
             bitrate as f64 / 1e6
         ));
     }
-    pump(session, ingest, relays).await
+    let upload = Upload::new(args.common.upload_limit.is_some());
+    pump(session, ingest, (relays, upload)).await
 }
 
 /// Moves the stream from its input into the swarm until one of them ends.
-async fn pump(mut session: Session, mut ingest: Ingest, mut relays: Relays) -> Result<(), Failure> {
+async fn pump(
+    mut session: Session,
+    mut ingest: Ingest,
+    (mut relays, mut upload): (Relays, Upload),
+) -> Result<(), Failure> {
     let stop = stop_signal();
     tokio::pin!(stop);
     let outcome = loop {
@@ -198,6 +204,9 @@ async fn pump(mut session: Session, mut ingest: Ingest, mut relays: Relays) -> R
                 Ok(told) => {
                     if let Told::Second(snapshot) = &told {
                         relays.second(&session, snapshot.status.connected);
+                        if let Some(words) = upload.second(Instant::now(), &snapshot.status) {
+                            session.say(&words);
+                        }
                     }
                     if let Err(failure) = heed(&session, &told) {
                         break Err(failure);

@@ -42,8 +42,8 @@ pub struct Common {
     /// Lets private and loopback addresses out of torrents, trackers and peers be contacted
     #[arg(long, env = "BTLIVE_ALLOW_LOCAL")]
     pub allow_local: bool,
-    /// Most bits per second to send, protocol and all, as in 8M; 0, for play alone, passes next to
-    /// nothing on
+    /// Most bits per second to send, protocol and all, as in 8M; without it what the line carries
+    /// is learnt, beginning with two copies; 0, for play alone, passes next to nothing on
     #[arg(long, value_name = "RATE", env = "BTLIVE_UPLOAD_LIMIT")]
     pub upload_limit: Option<Rate>,
     /// Most bits per second of payload to ask for beyond standing subscriptions

@@ -25,3 +25,4 @@ pub mod sim;
 pub mod status;
 pub mod target;
 pub mod tracker;
+pub mod upload;

@@ -89,6 +89,12 @@ pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
             "stream": s.stream_bytes,
         },
         "bitrate": s.stream_rate * 8,
+        "upload": {
+            "limit": s.upload_limit.map(|rate| rate * 8),
+            "measured": s.upload_measured.map(|rate| rate * 8),
+            "copies": per(s.flow_budget, s.stream_rate),
+            "needed": s.flow_budget * 8,
+        },
         "copies_sent": per(s.up_payload, stream_bytes),
         "peers": {
             "connected": s.connected,

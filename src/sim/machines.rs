@@ -21,6 +21,8 @@ pub struct Swarms {
     key: SigningKey,
     info: Bytes,
     info_hash: InfoHash,
+    source_limit_known: bool,
+    viewer_limits_known: bool,
 }
 
 impl Swarms {
@@ -44,7 +46,13 @@ impl Swarms {
         };
         let info = Bytes::from(torrent.encode_info());
         let info_hash = InfoHash(Sha1::digest(&info).into());
-        Self { key, info, info_hash }
+        Self {
+            key,
+            info,
+            info_hash,
+            source_limit_known: scenario.source_limit_known,
+            viewer_limits_known: scenario.viewer_limits_known,
+        }
     }
 }
 
@@ -58,7 +66,11 @@ impl Maker for Swarms {
         let mut config = Config::viewer(self.info_hash, PeerId::ours(name), rng.next_u64());
         config.info = Some(self.info.clone());
         config.listen_port = Some(birth.addr.port());
-        config.upload_limit = Some(birth.upload_bps / 8);
+        let known = match birth.role {
+            Role::Viewer => self.viewer_limits_known,
+            _ => self.source_limit_known,
+        };
+        config.upload_limit = known.then_some(birth.upload_bps / 8);
         config.head = birth.records.head;
         if birth.role != Role::Viewer {
             config.role = SwarmRole::Source(Box::new(SourceConfig {

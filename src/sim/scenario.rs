@@ -228,6 +228,10 @@ pub struct Scenario {
     pub classes: Vec<Class>,
     /// Upload of the source in multiples of the bit rate.
     pub source_copies: f64,
+    /// Whether the source is told its upload limit; otherwise it has to learn it.
+    pub source_limit_known: bool,
+    /// Whether viewers are told theirs.
+    pub viewer_limits_known: bool,
     /// Seconds that are measured.
     pub duration_s: f64,
     /// Seconds before that.
@@ -278,6 +282,8 @@ impl Default for Scenario {
             resource_index: 1.3,
             classes: Vec::new(),
             source_copies: 4.0,
+            source_limit_known: true,
+            viewer_limits_known: true,
             duration_s: 60.0,
             warm_up_s: 15.0,
             delay_ms: 3_000,

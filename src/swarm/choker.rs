@@ -17,7 +17,7 @@ const SLOTS_MAX: u64 = 32;
 
 impl Swarm {
     fn slots(&self) -> usize {
-        match self.config.upload_limit {
+        match self.upload_limit() {
             // Three slots a copy of the stream: repairs are small.
             Some(limit) => {
                 (limit * 3 / self.stream_rate().max(1)).clamp(SLOTS_MIN, SLOTS_MAX) as usize

@@ -33,6 +33,8 @@ const PROBE_US: u64 = 2_000_000;
 const PROBED_SILENCE_US: u64 = 6_000_000;
 /// Peers are asked for their time this often.
 const CLOCK_US: u64 = 10_000_000;
+/// Those who are fed over a line of which nobody says what it carries are asked this often.
+const LEARN_US: u64 = 500_000;
 /// Messages of our extension that a peer must understand to be a live peer.
 const REQUIRED: [Kind; 6] =
     [Kind::Window, Kind::Entries, Kind::Subscribe, Kind::Grant, Kind::Skip, Kind::End];
@@ -489,6 +491,9 @@ impl Swarm {
                 // What cannot be says nothing.
                 if (0..30_000_000).contains(&rtt) {
                     peer.rtt_us = u64::try_from(rtt).ok();
+                    if let (Ok(rtt), Ok(there)) = (i64::try_from(rtt), i64::try_from(t2 - t1)) {
+                        peer.path.note(now, rtt, there);
+                    }
                     peer.clock_offset_us = i64::try_from(offset).ok();
                 }
                 self.judge_clock();
@@ -509,13 +514,15 @@ impl Swarm {
     pub(super) fn tick_clocks(&mut self) {
         self.judge_clock();
         let now = self.now.mono;
+        let learns = self.config.upload_limit.is_none();
         let due: Vec<Link> = self
             .peers
             .values()
             .filter(|p| {
                 let asked = now.since_us(p.clock_at);
                 let probe = now.since_us(p.last_in) > PROBE_US && asked >= PROBE_US;
-                p.is_live() && (asked >= CLOCK_US || probe)
+                let learn = learns && p.is_fed() && asked >= LEARN_US && !p.is_asked_clock(now);
+                p.is_live() && (asked >= CLOCK_US || probe || learn)
             })
             .map(|p| p.link)
             .collect();

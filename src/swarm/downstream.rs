@@ -16,7 +16,7 @@ use crate::wire::message::{Message, Request};
 /// Jobs that wait for one peer.
 pub(super) const JOBS_MAX: usize = 1024;
 /// Bytes under way to one peer: two blocks, so that the next one is ready when one leaves.
-const LINK_AHEAD: usize = 2 * 16_400;
+pub(super) const LINK_AHEAD: usize = 2 * 16_400;
 /// Bytes that may still be under way on a limited uplink when the next block is handed over: one
 /// block at a time.
 const UPLINK_AHEAD: usize = 8 << 10;

@@ -1,8 +1,11 @@
 //! Who is granted which subscription: as much as the uplink carries, of what we get ourselves, and
 //! what few can give before what many can.
 
-use super::Swarm;
+use super::config::Role;
 use super::peer::{Flow, OrderState, Peer};
+use super::rate::Bucket;
+use super::uplink::Copies;
+use super::{BURST_LEN, Swarm};
 use crate::units::{BlockNo, Link};
 use crate::wire::live::{Cover, End, Grant, Live, Reason, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
@@ -11,10 +14,11 @@ use crate::wire::tlv::Tlvs;
 const FLOW_SHARE_PERCENT: u64 = 90;
 /// A stripe whose blocks are overdue by this much is not granted to others.
 const STARVED_US: u64 = 300_000;
-/// Copies of the stream that a source without a limit sends under subscriptions.
-const COPIES_SOURCE: u64 = 4;
-/// Copies that anybody else without a limit sends.
-const COPIES_VIEWER: u64 = 3;
+/// Copies of the stream that are sent without a limit, at first and at most: a source leaves the
+/// rest to the swarm, a viewer has other uses for its line, a relay is there to send.
+const COPIES_SOURCE: Copies = Copies { first: 2.0, most: 4.0 };
+const COPIES_VIEWER: Copies = Copies { first: 2.0, most: 3.0 };
+const COPIES_RELAY: Copies = Copies { first: 2.0, most: 16.0 };
 /// Peers that get entries without getting blocks: of a source, of anybody else.
 const ENTRY_FLOWS_SOURCE: usize = 2;
 const ENTRY_FLOWS_VIEWER: usize = 16;
@@ -22,6 +26,7 @@ const ENTRY_FLOWS_VIEWER: usize = 16;
 /// second.
 const OVERDRAWN: f64 = 0.1;
 const SHED_US: u64 = 1_000_000;
+const SHED_TIMES_MAX: u64 = 20;
 /// The source moves a flow to another peer this often at most.
 const SWAP_US: u64 = 200_000;
 /// Primary stripes are wished for if somebody did so in this time.
@@ -224,11 +229,31 @@ impl Swarm {
 
     /// Bytes per second that subscriptions may take.
     pub(super) fn flow_budget(&self) -> u64 {
-        match self.config.upload_limit {
+        match self.upload_limit() {
             Some(limit) => limit * FLOW_SHARE_PERCENT / 100,
-            None if self.is_publishing() => self.stream_rate() * COPIES_SOURCE,
-            None => self.stream_rate() * COPIES_VIEWER,
+            None => self.uplink.budget(self.stream_rate()),
         }
+    }
+
+    /// Bytes per second that may be sent: as the user says, or as the line showed.
+    pub(super) fn upload_limit(&self) -> Option<u64> {
+        let rate = self.stream_rate();
+        let learnt = || self.uplink.limit().map(|_| self.uplink.budget(rate));
+        self.config.upload_limit.or_else(learnt)
+    }
+
+    /// Learns what the line can send from how long the ways to those take who are fed.
+    pub(super) fn tick_uplink(&mut self) {
+        if self.config.upload_limit.is_some() {
+            return;
+        }
+        let (now, rate) = (self.now.mono, self.stream_rate());
+        let fed = self.peers.values().filter(|p| p.is_fed() && p.is_alert(now));
+        let mut rises: Vec<u64> = fed.filter_map(|p| p.rise_us(now)).collect();
+        self.uplink.tick(now, rate, &mut rises);
+        let Some(limit) = self.upload_limit() else { return };
+        let bucket = self.bucket.get_or_insert_with(|| Bucket::new(limit, BURST_LEN, now));
+        bucket.set_rate(limit, now);
     }
 
     /// Peers that are there: a copy for one who is gone without a word is none.
@@ -273,7 +298,9 @@ impl Swarm {
         if now < self.shed_at || self.spare_share() > -OVERDRAWN {
             return;
         }
-        self.shed_at = now.after_us(SHED_US);
+        // The more is missing, the sooner the next one goes.
+        let over = (-self.spare_share() / OVERDRAWN) as u64;
+        self.shed_at = now.after_us(SHED_US / over.clamp(1, SHED_TIMES_MAX));
         let next = self.upstream.next_block();
         let flows: Vec<(Link, u8)> = self
             .peers
@@ -303,6 +330,15 @@ impl Swarm {
         for (link, id, reason) in over {
             self.end_flow(link, id, reason);
         }
+    }
+}
+
+/// How many copies of the stream a node sends whose limit nobody says.
+pub(super) fn copies(role: &Role) -> Copies {
+    match role {
+        Role::Source(_) => COPIES_SOURCE,
+        Role::Relay => COPIES_RELAY,
+        Role::Viewer => COPIES_VIEWER,
     }
 }
 

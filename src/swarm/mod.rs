@@ -16,6 +16,7 @@
 //! | `downstream` | what is sent, in which order, how fast |
 //! | `pull` | which missing block is asked of whom |
 //! | `choker` | whose requests are served |
+//! | [`uplink`] | what our line can send, when nobody says |
 //! | `credit` | how much came under which credit id |
 //! | `memory` | what is kept, here and elsewhere |
 //! | `exchange` | metadata and addresses from peer to peer |
@@ -45,6 +46,7 @@ mod source;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod uplink;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -71,10 +73,13 @@ use rate::Bucket;
 use roster::Roster;
 use source::Source;
 use status::Lags;
+use uplink::Uplink;
 use upstream::Upstream;
 
 /// Maintenance runs this often while there are connections.
 const TICK_US: u64 = 50_000;
+/// A burst of two blocks: enough to keep a link busy, too little to queue behind.
+const BURST_LEN: u64 = 2 * 16_397;
 /// Readers at once.
 pub const READERS_MAX: usize = 256;
 /// Small messages that may wait for a peer that does not read; beyond, it is too slow to keep.
@@ -112,6 +117,8 @@ pub struct Swarm {
     upstream: Upstream,
     credits: Credits,
     bucket: Option<Bucket>,
+    /// What the line can send, as far as it was learnt; it counts only if no limit is given.
+    uplink: Uplink,
     download: Option<Bucket>,
 
     /// Pieces of the current epoch that lack blocks.
@@ -184,6 +191,7 @@ impl Swarm {
             upstream,
             credits: Credits::default(),
             bucket: None,
+            uplink: Uplink::new(grants::copies(&config.role), Time::ZERO),
             download: None,
             incomplete: BTreeSet::new(),
             entry_at: BTreeMap::new(),
@@ -243,8 +251,7 @@ impl Swarm {
         self.started = Some(self.now.mono);
         self.requested_at = self.now.mono;
         let now = self.now.mono;
-        // A burst of two blocks: enough to keep a link busy, too little to queue behind.
-        let bucket = |rate: u64| Bucket::new(rate, 2 * 16_397, now);
+        let bucket = |rate: u64| Bucket::new(rate, BURST_LEN, now);
         self.bucket = self.config.upload_limit.map(bucket);
         self.download = self.config.download_limit.map(bucket);
         if matches!(self.config.role, Role::Source(_)) {
@@ -351,6 +358,7 @@ impl Swarm {
         self.tell_changes();
         self.tick_metadata();
         self.tick_source();
+        self.tick_uplink();
         self.tick_feed();
         self.tick_upstream();
         self.tick_choker();
@@ -465,6 +473,7 @@ impl Machine for Swarm {
                     peer.queued = peer.queued.saturating_sub(bytes);
                     peer.moved_at = now.mono;
                 }
+                self.uplink.sent(now.mono, bytes);
                 if now.mono < self.tick_at {
                     // Nothing else has changed.
                     self.pump();

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::connection::{MESSAGES_BURST, MESSAGES_PER_S, WASTE_BURST, WASTE_PER_S};
 use super::haves::Haves;
 use super::rate::{Bucket, Meter};
+use super::uplink::Path;
 use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::live::{Cover, HOPS_UNKNOWN, Reason};
@@ -25,6 +26,10 @@ const ALERT_US: u64 = 1_500_000;
 /// Asks for its time that may be open, and for how long each.
 const CLOCK_ASKS_MAX: usize = 4;
 const CLOCK_ASK_US: u64 = 30_000_000;
+/// A question for the time that is not answered so long is lost, not late.
+const CLOCK_LATE_US: u64 = 5_000_000;
+/// Blocks wait this long for their turn without anything being slow: pieces are published whole.
+const JOB_US: u64 = 250_000;
 
 /// Bytes of entries that a peer is sent on its asks: a window at once, then a few each second.
 const RUN_BYTES_PER_S: u64 = 32 << 10;
@@ -265,6 +270,8 @@ pub struct Peer {
     pub have_lag_us: Option<u64>,
     /// Last round trip, microseconds.
     pub rtt_us: Option<u64>,
+    /// How long the way to it takes.
+    pub path: Path,
     /// Its clock minus ours, microseconds.
     pub clock_offset_us: Option<i64>,
     /// When its clock was last asked.
@@ -348,6 +355,7 @@ impl Peer {
             up: Meter::default(),
             have_lag_us: None,
             rtt_us: None,
+            path: Path::default(),
             clock_offset_us: None,
             clock_at: Time::ZERO,
             clock_asks: VecDeque::new(),
@@ -485,6 +493,30 @@ impl Peer {
     pub fn forget_shown(&mut self) {
         self.showed.clear();
         self.told.clear();
+    }
+
+    /// Whether it gets blocks by subscription.
+    #[must_use]
+    pub fn is_fed(&self) -> bool {
+        self.flows.values().any(|flow| flow.cover.is_some())
+    }
+
+    /// By how much longer than at best what is sent to it takes, in microseconds, if that is known:
+    /// on its way, or waiting here because the socket takes no more.
+    #[must_use]
+    pub fn rise_us(&self, now: Time) -> Option<u64> {
+        let asked = self.clock_asks.front().map(|(_, at)| now.since_us(*at));
+        let rise = self.path.rise_us(now, asked.filter(|us| *us < CLOCK_LATE_US))?;
+        let full = self.queued >= super::downstream::LINK_AHEAD;
+        let waiting = self.jobs.values().map(|job| now.since_us(job.queued)).max();
+        let waits = waiting.filter(|_| full).map_or(0, |us| us.saturating_sub(JOB_US));
+        Some(rise.max(waits))
+    }
+
+    /// Whether a question for its time is on its way.
+    #[must_use]
+    pub fn is_asked_clock(&self, now: Time) -> bool {
+        self.clock_asks.back().is_some_and(|(_, at)| now.since_us(*at) < CLOCK_LATE_US)
     }
 
     /// Notes an ask for its time.

@@ -21,6 +21,12 @@ impl Bucket {
         Self { bytes_per_s: bytes_per_s.max(1), burst, tokens: burst, rest: 0, at: now }
     }
 
+    /// Goes on at another rate.
+    pub fn set_rate(&mut self, bytes_per_s: u64, now: Time) {
+        self.refill(now);
+        self.bytes_per_s = bytes_per_s.max(1);
+    }
+
     /// Lets time pass.
     pub fn refill(&mut self, now: Time) {
         let passed = now.since_us(self.at).min(10_000_000);

@@ -202,6 +202,12 @@ pub struct Status {
     pub stream_bytes: u64,
     /// Bytes per second of the stream.
     pub stream_rate: u64,
+    /// Bytes per second that may be sent, as the user says or the line showed.
+    pub upload_limit: Option<u64>,
+    /// Bytes per second that the line sent when it was full, if it was learnt.
+    pub upload_measured: Option<u64>,
+    /// Bytes per second that subscriptions may take.
+    pub flow_budget: u64,
     /// Peers that speak our extension.
     pub connected: usize,
     /// Peers that send to us by subscription.
@@ -256,6 +262,9 @@ impl Swarm {
             down_bytes: self.totals.down_bytes,
             stream_bytes: self.totals.stream_bytes,
             stream_rate: self.stream_rate(),
+            upload_limit: self.upload_limit(),
+            upload_measured: self.uplink.measured(),
+            flow_budget: self.flow_budget(),
             connected: live().count(),
             downloading_from: live().filter(sends_to_us).count(),
             uploading_to: live().filter(|p| p.flows.values().any(|f| f.cover.is_some())).count(),
