@@ -344,6 +344,7 @@ impl Swarm {
     pub(super) fn greet(&mut self, link: Link) {
         self.show_head(link);
         self.send_window(link);
+        self.show_offer(link);
         self.ask_clock(link);
         self.tell_proof(link);
     }
@@ -465,6 +466,7 @@ impl Swarm {
             Live::Clock(clock) => self.clock_came(link, clock),
             Live::Report(report) => self.report_came(link, &report),
             Live::Proof(proof) => self.proof_came(link, &proof),
+            Live::Offer(offer) => self.offer_came(link, offer),
         }
     }
 
@@ -494,6 +496,7 @@ impl Swarm {
                     if let (Ok(rtt), Ok(there)) = (i64::try_from(rtt), i64::try_from(t2 - t1)) {
                         peer.path.note(now, rtt, there);
                     }
+                    peer.rtt_min_us = peer.rtt_min_us.into_iter().chain(peer.rtt_us).min();
                     peer.clock_offset_us = i64::try_from(offset).ok();
                 }
                 self.judge_clock();

@@ -21,18 +21,20 @@ pub(super) const LINK_AHEAD: usize = 2 * 16_400;
 /// block at a time.
 const UPLINK_AHEAD: usize = 8 << 10;
 /// A subscribed block that waited this long is of no use any more.
-const LATE_US: u64 = 1_000_000;
+const LATE_US: u64 = 600_000;
 /// Requested blocks that wait for the uplink, over all peers: more would be late.
 const PULLS_WAITING_MAX: usize = 24;
+/// Who passes a block on to nobody waits so much longer for it than who passes it on to many.
+const LEAF_US: u64 = 30_000;
 /// Priority of requested blocks that no neighbour has, of subscribed and of other requested ones.
 const RESCUE: u8 = 0;
-const PUSH: u8 = 1;
+pub(super) const PUSH: u8 = 1;
 const PULL: u8 = 2;
 /// Older than this a block that no neighbour has was lost on its way, not just late.
 const RESCUE_AGE_US: u64 = 1_200_000;
 /// Every so many blocks of the stream one may be rescued: when all join at once, nobody has what
 /// is behind them, and what is ahead must not wait for it.
-const RESCUE_BLOCKS: u64 = 4;
+const RESCUE_BLOCKS: u64 = 8;
 /// A block that no neighbour has goes out once in this time: whoever gets it passes it on.
 const RESCUE_US: u64 = 500_000;
 
@@ -208,9 +210,24 @@ impl Swarm {
         self.peers
             .values()
             .filter(|p| p.queued < LINK_AHEAD)
-            .filter_map(|p| p.jobs.first_key_value().map(|(key, _)| (*key, p.up.total(), p.link)))
+            .filter_map(|p| {
+                let (key, job) = p.jobs.first_key_value()?;
+                Some(((key.0, self.turn_us(p, *key, job)), *key, p.up.total(), p.link))
+            })
             .min()
-            .map(|(key, _, link)| (link, key))
+            .map(|(_, key, _, link)| (link, key))
+    }
+
+    /// When it is the turn of a job: what waits longest goes first, but who passes a block on to
+    /// many gets it before those who keep it.
+    fn turn_us(&self, peer: &Peer, (class, no): (u8, u64), job: &Job) -> u64 {
+        if class != PUSH {
+            return no;
+        }
+        let k = self.upstream.k().max(1);
+        let stripe = (no % u64::from(k)) as u8;
+        let below = peer.offer.as_ref().map_or(0, |offer| u64::from(offer.below(k, stripe)));
+        job.queued.0 + LEAF_US / (1 + below)
     }
 
     fn send_block(&mut self, link: Link, key: (u8, u64)) {
@@ -234,7 +251,9 @@ impl Swarm {
                 return;
             }
             peer.note_sent(job.block);
+            self.note_left(BlockNo(key.1), job.queued);
         }
+        let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.up.add(now, block.len() as u64);
         self.totals.up_payload += block.len() as u64;
         let begin = u32::from(job.block.block) * BLOCK_LEN;

@@ -151,6 +151,7 @@ impl Swarm {
             self.lags.head(head.published());
             self.last_entry_at = now;
             self.feed_backoff_us = 0;
+            self.note_entry(head.published());
         }
         if head.len > 0 {
             self.incomplete.insert(seq.index);

@@ -30,6 +30,7 @@ impl Swarm {
             self.void(*link);
         }
         self.upstream.enter(epoch);
+        self.offers.enter();
         self.in_flight.clear();
         self.incomplete.clear();
         self.entry_at.clear();

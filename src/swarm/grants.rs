@@ -6,12 +6,16 @@ use super::peer::{Flow, OrderState, Peer};
 use super::rate::Bucket;
 use super::uplink::Copies;
 use super::{BURST_LEN, Swarm};
-use crate::units::{BlockNo, Link};
+use crate::units::{BLOCK_LEN, BlockNo, Link};
 use crate::wire::live::{Cover, End, Grant, Live, Reason, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
 
-/// Share of the upload limit that subscriptions may take, in percent.
+/// Share of the upload limit that subscriptions may take, in percent: the rest is for what has to
+/// be asked for. In a swarm where hardly anybody has room for a stripe it is little.
 const FLOW_SHARE_PERCENT: u64 = 90;
+const FLOW_SHARE_TIGHT_PERCENT: u64 = 96;
+/// Of a limit that was learnt: it may be too high.
+const FLOW_SHARE_LEARNT_PERCENT: u64 = 80;
 /// A stripe whose blocks are overdue by this much is not granted to others.
 const STARVED_US: u64 = 300_000;
 /// Copies of the stream that are sent without a limit, at first and at most: a source leaves the
@@ -29,6 +33,12 @@ const SHED_US: u64 = 1_000_000;
 const SHED_TIMES_MAX: u64 = 20;
 /// The source moves a flow to another peer this often at most.
 const SWAP_US: u64 = 200_000;
+/// A flow that is given up goes on for so long.
+const NOTICE_US: u64 = 1_000_000;
+/// And anybody one to a peer that forwards more.
+const OUTWEIGH_US: u64 = 3_000_000;
+/// No connection has this number.
+const NOBODY: Link = Link(u64::MAX);
 /// Primary stripes are wished for if somebody did so in this time.
 const PRIMARY_US: u64 = 2_000_000;
 /// Part of the budget that is kept for them.
@@ -73,7 +83,8 @@ impl Swarm {
         let epoch = wish.epoch;
         if cover.is_some() {
             let cover = (wish.stripe == Stripe::Blocks).then_some(granted);
-            let flow = Flow { cover, epoch, first, last: wish.last, reason: Reason::DONE };
+            let (last, reason) = (wish.last, Reason::DONE);
+            let flow = Flow { cover, epoch, first, last, credit, reason };
             peer.flows.insert(wish.id, flow);
         }
         // Entries go to the choked as well.
@@ -100,6 +111,26 @@ impl Swarm {
         let from_source = self.peers.values().filter(|p| p.hops == 0);
         let mut orders = from_source.flat_map(|p| p.orders.values());
         orders.find(|o| o.state == OrderState::Active && o.credit != 0).map_or(0, |o| o.credit)
+    }
+
+    /// Whether we get a stripe from somebody, whoever wishes for it.
+    pub(super) fn supplies_anybody(&self, wish: &Cover) -> bool {
+        self.is_publishing() || self.supplies(NOBODY, wish)
+    }
+
+    /// The weight that it takes to be granted a stripe now: 0 if there is room, 255 if no weight
+    /// is enough.
+    pub(super) fn bar(&self, wish: &Cover) -> u8 {
+        if self.grantable_blocks(NOBODY, wish).0.is_some() || self.yielding(NOBODY, wish).is_some()
+        {
+            return 0;
+        }
+        self.lightest(NOBODY, wish).map_or(u8::MAX, |(least, ..)| bar_over(least))
+    }
+
+    /// Whether a wish for entries by somebody whom we do not send blocks would be granted.
+    pub(super) fn would_grant_entries(&self) -> bool {
+        self.grantable_entries(NOBODY).0.is_some()
     }
 
     fn grantable_entries(&self, link: Link) -> (Option<Cover>, Reason) {
@@ -134,24 +165,94 @@ impl Swarm {
         }
     }
 
-    /// At the source: ends a flow of a peer that has at least two more than the one who wishes for
-    /// the same. First copies go to different peers, each of which passes on what only it has.
+    /// Gives up a flow for a wish that there is no room for.
+    ///
+    /// At the source that of a peer that has at least two more than the one who wishes for the
+    /// same: first copies go to different peers, each of which passes on what only it has.
+    /// Anywhere that of a peer that passes the stripe on to far fewer than the one who wishes: who
+    /// forwards sits nearer to the source.
     fn make_room(&mut self, link: Link, wish: &Cover) {
         let now = self.now.mono;
-        if now < self.swap_at || !self.is_publishing() {
+        if now < self.swap_at {
             return;
         }
+        let sooner = self.richest(link, wish).or_else(|| self.yielding(link, wish));
+        if let Some((out, id)) = sooner {
+            self.swap_at = now.after_us(SWAP_US);
+            self.retire_flow(out, id);
+        } else if let Some((out, id)) = self.outweighed(link, wish) {
+            self.swap_at = now.after_us(OUTWEIGH_US);
+            self.retire_flow(out, id);
+        }
+    }
+
+    /// At the source: the flow of a peer that has many which would make room for a wish.
+    fn richest(&self, link: Link, wish: &Cover) -> Option<(Link, u8)> {
         let next = self.upstream.next_block();
-        let count = |p: &Peer| p.flows.values().filter_map(|f| f.open_cover(next)).count();
-        let own = self.peers.get(&link).map_or(0, count);
-        let richer = self.peers.values().filter(|p| p.link != link && count(p) >= own + 2);
-        let same = richer.flat_map(|p| {
-            let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
-            same.map(move |(id, _)| (count(p), p.link, *id))
+        let own = self.peers.get(&link).map_or(0, |p| p.flows_open(next));
+        let (count, weight, richest, id) = self.rich(link, wish)?;
+        let stripe = wish.stripes.trailing_zeros() as u8;
+        let ours = self.peers.get(&link).map_or(1, |p| self.weight(p, stripe));
+        (count >= own + 2 && ours > bar_beside(weight)).then_some((richest, id))
+    }
+
+    /// The flow of another stripe that gives way to one that few can give but we, while those do
+    /// not have their share of our uplink.
+    fn yielding(&self, link: Link, wish: &Cover) -> Option<(Link, u8)> {
+        if self.is_publishing() || !self.is_primary(wish) || !self.supplies(link, wish) {
+            return None;
+        }
+        if share(wish) <= self.spare_share() || self.primary_lack() < share(wish) {
+            return None;
+        }
+        let (next, k) = (self.upstream.next_block(), self.upstream.k());
+        let others = self.peers.values().filter(|p| p.link != link).flat_map(|p| {
+            p.flows.iter().filter_map(move |(id, flow)| {
+                let cover = flow.open_cover(next).filter(|c| c.k == k)?;
+                let stripe = cover.stripes.trailing_zeros() as u8;
+                (!self.is_primary(&cover)).then(|| (self.weight(p, stripe), p.link, *id))
+            })
         });
-        let Some((_, richest, id)) = same.max() else { return };
-        self.swap_at = now.after_us(SWAP_US);
-        self.retire_flow(richest, id);
+        others.min().map(|(_, out, id)| (out, id))
+    }
+
+    /// At the source: who of those that get just this cover, `link` left out, has most flows: how
+    /// many, what it weighs, and its flow.
+    fn rich(&self, link: Link, wish: &Cover) -> Option<(usize, u8, Link, u8)> {
+        if !self.is_publishing() || share(wish) <= self.spare_share() {
+            return None;
+        }
+        let next = self.upstream.next_block();
+        let stripe = wish.stripes.trailing_zeros() as u8;
+        let others = self.peers.values().filter(|p| p.link != link);
+        let same = others.flat_map(|p| {
+            let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
+            same.map(move |(id, _)| (p.flows_open(next), self.weight(p, stripe), p.link, *id))
+        });
+        same.max_by_key(|(count, weight, ..)| (*count, u8::MAX - weight))
+    }
+
+    /// The flow of the stripe wished for whose subscriber weighs too little to keep it.
+    fn outweighed(&self, link: Link, wish: &Cover) -> Option<(Link, u8)> {
+        if self.grantable_blocks(link, wish).1 != Reason::FULL {
+            return None;
+        }
+        let (least, out, id) = self.lightest(link, wish)?;
+        let stripe = wish.stripes.trailing_zeros() as u8;
+        let weight = self.peers.get(&link).map_or(1, |p| self.weight(p, stripe));
+        (weight > bar_over(least)).then_some((out, id))
+    }
+
+    /// The subscriber to just this cover, other than `link`, that weighs least, and its flow.
+    fn lightest(&self, link: Link, wish: &Cover) -> Option<(u8, Link, u8)> {
+        let next = self.upstream.next_block();
+        let stripe = wish.stripes.trailing_zeros() as u8;
+        let others = self.peers.values().filter(|p| p.link != link);
+        let same = others.flat_map(|p| {
+            let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
+            same.map(move |(id, _)| (self.weight(p, stripe), p.link, *id))
+        });
+        same.min()
     }
 
     /// Whether a wish is for a stripe that few can give but we: one that the source gives us.
@@ -170,6 +271,11 @@ impl Swarm {
         if self.is_publishing() || self.now.mono.since_us(self.primary_at) > PRIMARY_US {
             return 0.0;
         }
+        self.primary_lack()
+    }
+
+    /// What our primary stripes lack of their part of the budget, as a share of the stream.
+    fn primary_lack(&self) -> f64 {
         let budget = self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02);
         let next = self.upstream.next_block();
         let flows = self.peers.values().flat_map(|p| p.flows.values());
@@ -207,10 +313,8 @@ impl Swarm {
     /// Whether we get these stripes, and from somebody other than `link`.
     fn supplies(&self, link: Link, wish: &Cover) -> bool {
         let k = self.upstream.k();
-        let needed: Vec<u8> = (0..k)
-            // With another count of stripes any of ours may hold what is wished for.
-            .filter(|s| wish.k != k || wish.stripes & (1 << s) != 0)
-            .collect();
+        let ours = |stripe: &u8| Cover { k, stripes: 1 << stripe, part: 0xff };
+        let needed: Vec<u8> = (0..k).filter(|stripe| ours(stripe).meets(wish)).collect();
         let supplied = |stripe: &u8| {
             self.peers.values().filter(|p| p.link != link).any(|p| {
                 p.orders.values().any(|o| {
@@ -230,6 +334,12 @@ impl Swarm {
     /// Bytes per second that subscriptions may take.
     pub(super) fn flow_budget(&self) -> u64 {
         match self.upload_limit() {
+            Some(limit) if self.config.upload_limit.is_none() => {
+                limit * FLOW_SHARE_LEARNT_PERCENT / 100
+            }
+            Some(limit) if self.offers.is_tight() && !self.is_publishing() => {
+                limit * FLOW_SHARE_TIGHT_PERCENT / 100
+            }
             Some(limit) => limit * FLOW_SHARE_PERCENT / 100,
             None => self.uplink.budget(self.stream_rate()),
         }
@@ -263,7 +373,7 @@ impl Swarm {
     }
 
     /// The share of the stream that could still be granted; 1.0 is one copy.
-    fn spare_share(&self) -> f64 {
+    pub(super) fn spare_share(&self) -> f64 {
         let next = self.upstream.next_block();
         let flows = self.served().flat_map(|p| p.flows.values());
         let given: f64 = flows.filter_map(|f| f.open_cover(next)).map(|c| share(&c)).sum();
@@ -279,17 +389,21 @@ impl Swarm {
         }
     }
 
-    /// Gives a subscription up for another: what waits of it is still sent, as nobody else may have
-    /// it, and then it ends.
+    /// Gives a subscription up for another: the subscriber is told, so that it can order elsewhere,
+    /// and served for a while longer.
     fn retire_flow(&mut self, link: Link, id: u8) {
         let next = self.upstream.next_block();
+        let blocks = self.stream_rate() * NOTICE_US / 1_000_000 / u64::from(BLOCK_LEN);
         let Some(flow) = self.peers.get_mut(&link).and_then(|p| p.flows.get_mut(&id)) else {
             return;
         };
         flow.reason = Reason::FULL;
-        flow.last = BlockNo(next.0.saturating_sub(1));
-        // Told as soon as nothing waits.
-        self.tick_at = self.now.mono;
+        flow.last = flow.last.min(BlockNo(next.0 + blocks));
+        let (reason, epoch, first) = (flow.reason, flow.epoch, flow.first);
+        let (cover, credit) = (flow.cover.unwrap_or(Cover::ALL), flow.credit);
+        let ext = Tlvs::default();
+        let notice = Grant { id, reason, cover, credit, epoch, first, ext };
+        self.send_live(link, &Live::Grant(notice));
     }
 
     /// Ends a subscription while more is granted than the uplink carries: all would come late.
@@ -302,14 +416,21 @@ impl Swarm {
         let over = (-self.spare_share() / OVERDRAWN) as u64;
         self.shed_at = now.after_us(SHED_US / over.clamp(1, SHED_TIMES_MAX));
         let next = self.upstream.next_block();
-        let flows: Vec<(Link, u8)> = self
+        let flows: Vec<(Cover, Link, u8)> = self
             .peers
             .values()
             .flat_map(|p| p.flows.iter().map(move |(id, f)| (p.link, *id, f)))
-            .filter(|(_, _, f)| f.open_cover(next).is_some())
-            .map(|(link, id, _)| (link, id))
+            .filter_map(|(link, id, f)| Some((f.open_cover(next)?, link, id)))
             .collect();
-        if let Some((link, id)) = flows.get(self.rng.index(flows.len())).copied() {
+        // Of what goes out most often: what goes out once here may come from nobody else.
+        let given = |cover: &Cover| flows.iter().filter(|(other, ..)| other.meets(cover)).count();
+        let most = flows.iter().map(|(cover, ..)| given(cover)).max();
+        let often: Vec<(Link, u8)> = flows
+            .iter()
+            .filter(|(cover, ..)| Some(given(cover)) == most)
+            .map(|(_, link, id)| (*link, *id))
+            .collect();
+        if let Some((link, id)) = often.get(self.rng.index(often.len())).copied() {
             self.retire_flow(link, id);
         }
     }
@@ -345,4 +466,15 @@ pub(super) fn copies(role: &Role) -> Copies {
 /// The share of the stream that is covered; 1.0 is all of it.
 fn share(cover: &Cover) -> f64 {
     f64::from(cover.eighths()) / (8.0 * f64::from(cover.k.max(1)))
+}
+
+/// The weight that must be exceeded to take the place of a subscriber of this weight: a clear
+/// difference, or two would take turns.
+fn bar_over(least: u8) -> u8 {
+    least.saturating_add(least / 2).saturating_add(1)
+}
+
+/// The weight that must be exceeded to share with a subscriber of this weight who has more.
+fn bar_beside(weight: u8) -> u8 {
+    weight.saturating_sub(1) / 2
 }

@@ -19,6 +19,7 @@
 //! | [`uplink`] | what our line can send, when nobody says |
 //! | `credit` | how much came under which credit id |
 //! | `memory` | what is kept, here and elsewhere |
+//! | `offers` | what a subscription here, or there, would bring |
 //! | `exchange` | metadata and addresses from peer to peer |
 //! | `source` | when a source publishes, listens or follows |
 //! | `playback` | what readers are handed |
@@ -37,6 +38,7 @@ mod grants;
 pub mod haves;
 pub mod io;
 mod memory;
+mod offers;
 pub mod peer;
 mod playback;
 mod pull;
@@ -68,6 +70,7 @@ use config::{Config, Role, Torrent};
 use credit::Credits;
 use exchange::MetadataFetch;
 use io::{Event, In, Out, ReaderId, Record, Trace, Via};
+use offers::Offers;
 use peer::Peer;
 use rate::Bucket;
 use roster::Roster;
@@ -115,6 +118,7 @@ pub struct Swarm {
     played_before: Played,
     source: Option<Source>,
     upstream: Upstream,
+    offers: Offers,
     credits: Credits,
     bucket: Option<Bucket>,
     /// What the line can send, as far as it was learnt; it counts only if no limit is given.
@@ -189,6 +193,7 @@ impl Swarm {
             played_before: Played::default(),
             source: None,
             upstream,
+            offers: Offers::default(),
             credits: Credits::default(),
             bucket: None,
             uplink: Uplink::new(grants::copies(&config.role), Time::ZERO),
@@ -361,6 +366,7 @@ impl Swarm {
         self.tick_uplink();
         self.tick_feed();
         self.tick_upstream();
+        self.tell_offer();
         self.tick_choker();
         self.tick_exchange();
         self.tick_clocks();

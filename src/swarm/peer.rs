@@ -11,7 +11,7 @@ use super::rate::{Bucket, Meter};
 use super::uplink::Path;
 use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
 use crate::wire::extended::ExtendedHandshake;
-use crate::wire::live::{Cover, HOPS_UNKNOWN, Reason};
+use crate::wire::live::{Cover, HOPS_UNKNOWN, Offer, Reason};
 
 /// Unverified blocks of pieces without an entry that one peer may have us hold: two pieces.
 pub const HELD_PIECES_MAX: usize = 2;
@@ -74,14 +74,17 @@ pub struct Flow {
     pub first: BlockNo,
     /// The last block.
     pub last: BlockNo,
-    /// Why it ends once that is sent; *done* if the subscriber chose the end.
+    /// Its credit id.
+    pub credit: u32,
+    /// Why it ends once that is sent; *done* if the subscriber chose the end, *full* if it is given
+    /// up for another.
     pub reason: Reason,
 }
 
 impl Flow {
     /// What it still takes of the uplink when `next` is the next block to be published.
     pub fn open_cover(&self, next: BlockNo) -> Option<Cover> {
-        self.cover.filter(|_| self.last >= next)
+        self.cover.filter(|_| self.last >= next && self.reason != Reason::FULL)
     }
 }
 
@@ -272,6 +275,10 @@ pub struct Peer {
     pub rtt_us: Option<u64>,
     /// How long the way to it takes.
     pub path: Path,
+    /// The shortest one, microseconds.
+    pub rtt_min_us: Option<u64>,
+    /// What it says that a subscription would bring.
+    pub offer: Option<Offer>,
     /// Its clock minus ours, microseconds.
     pub clock_offset_us: Option<i64>,
     /// When its clock was last asked.
@@ -356,6 +363,8 @@ impl Peer {
             have_lag_us: None,
             rtt_us: None,
             path: Path::default(),
+            rtt_min_us: None,
+            offer: None,
             clock_offset_us: None,
             clock_at: Time::ZERO,
             clock_asks: VecDeque::new(),
@@ -374,6 +383,12 @@ impl Peer {
             windows: Bucket::new(WINDOWS_PER_S, WINDOWS_BURST, now),
             waste: Bucket::new(WASTE_PER_S, WASTE_BURST, now),
         }
+    }
+
+    /// Its subscriptions to blocks that take of the uplink when `next` is the next block.
+    #[must_use]
+    pub fn flows_open(&self, next: BlockNo) -> usize {
+        self.flows.values().filter_map(|flow| flow.open_cover(next)).count()
     }
 
     /// Whether it speaks our extension.

@@ -107,12 +107,14 @@ impl Swarm {
         if asked && age >= self.grace_us() {
             self.note_missed(no);
         }
+        let mut came = false;
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.down.add(now, payload.len() as u64);
             let order = peer.orders.values_mut().find(|o| o.stripe.is_some() && o.cover.covers(no));
             if let Some(order) = order.filter(|_| !asked) {
                 order.came(age);
                 self.credits.add(order.credit, payload.len() as u64);
+                came = true;
             }
             if peer.hops == 0 {
                 self.totals.from_source += payload.len() as u64;
@@ -123,6 +125,9 @@ impl Swarm {
         if let Some(published) = published {
             let offset = self.clock_offset_us();
             self.lags.block(self.now, offset, published);
+            if came {
+                self.note_path(no, published);
+            }
         }
         self.take_back(link, id);
         self.block_verified(Some(link), seq, id.block, no, put == Put::Completed);

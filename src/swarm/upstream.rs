@@ -8,7 +8,7 @@ use super::peer::{Order, OrderState, Peer};
 use crate::machine::Rng;
 use crate::units::{BLOCK_LEN, BlockNo, Epoch, Link, Time};
 use crate::wire::feed::Head;
-use crate::wire::live::{CHANGE, Cover, End, Grant, HOPS_UNKNOWN, Live, Skip, Stripe, Subscribe};
+use crate::wire::live::{CHANGE, Cover, End, Grant, Live, Reason, Skip, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
 
 /// Stripes that a stream is cut into at most: more share the load better among more upstreams, at
@@ -31,9 +31,11 @@ const MISSED_MAX: u32 = 2;
 /// A better upstream is looked for this often.
 const IMPROVE_US: u64 = 1_000_000;
 /// And is one that is ahead by this much.
-const AHEAD_US: u64 = 60_000;
+const AHEAD_US: u64 = 25_000;
 /// A stripe that comes from the source should be passed on this often.
 const FANOUT: u64 = 4;
+/// A stripe more of the same peer is worth this much of a delay.
+const TAKEN_US: u64 = 5_000;
 /// Sources of entries that are kept.
 const ENTRY_ORDERS: usize = 2;
 
@@ -151,28 +153,42 @@ impl Swarm {
         self.improve();
     }
 
-    /// Now and then asks whether the stripe that comes latest may come from a peer that is ahead
-    /// of the one who brings it.
+    /// Now and then asks whether a stripe may come sooner from somebody else: the one for which
+    /// most is promised.
     fn improve(&mut self) {
         let now = self.now.mono;
         if now < self.upstream.improve_at {
             return;
         }
         self.upstream.improve_at = now.after_us(IMPROVE_US + self.upstream.rng.below(IMPROVE_US));
-        let orders = self.peers.values().flat_map(|p| p.orders.values().map(move |o| (p, o)));
-        let worst = orders
-            .filter(|(_, o)| o.state == OrderState::Active && now.since_us(o.since) > IMPROVE_US)
-            .filter_map(|(p, o)| Some((o.lag_us?, o.stripe?, p.link, p.have_lag_us?)))
-            .max();
-        let Some((_, stripe, link, lag)) = worst else { return };
-        let ahead: Vec<Link> = self
-            .peers
-            .values()
-            .filter(|p| p.have_lag_us.is_none_or(|theirs| theirs + AHEAD_US > lag))
-            .map(|p| p.link)
-            .chain([link])
-            .collect();
-        self.order_stripe(stripe, &ahead);
+        let mut best: Option<(u64, u8, Link)> = None;
+        for stripe in 0..self.upstream.k() {
+            let Some((gain, link)) = self.gain(stripe) else { continue };
+            if best.is_none_or(|(most, ..)| gain > most) {
+                best = Some((gain, stripe, link));
+            }
+        }
+        if let Some((_, stripe, link)) = best {
+            self.order_at(stripe, link);
+        }
+    }
+
+    /// How much sooner a stripe would come from the best of the others, if that is worth a move.
+    fn gain(&mut self, stripe: u8) -> Option<(u64, Link)> {
+        let now = self.now.mono;
+        let lag = self.offers.path_us(stripe)?;
+        let of_stripe = |p: &&Peer| p.orders.values().any(|o| o.stripe == Some(stripe));
+        let mut standing = self.peers.values().filter(of_stripe);
+        let (peer, more) = (standing.next()?, standing.next());
+        let settled =
+            |o: &Order| o.state == OrderState::Active && now.since_us(o.since) > IMPROVE_US;
+        if more.is_some() || !peer.orders.values().any(|o| o.stripe == Some(stripe) && settled(o)) {
+            return None;
+        }
+        let link = self.best_upstream(Some(stripe), &[])?;
+        let promised = self.promised_us(self.peers.get(&link)?, Some(stripe))?;
+        let gain = lag.checked_sub(promised)?;
+        (gain > AHEAD_US.max(lag / 10)).then_some((gain, link))
     }
 
     /// Chooses the number of stripes by the number of blocks, while nothing is ordered that a
@@ -231,8 +247,10 @@ impl Swarm {
             self.end_order(link, id);
         }
         let order = self.peers.get(&link).and_then(|p| p.orders.get(&id));
+        let credit = order.map_or(0, |o| o.credit);
         let (due, lag) = order.map_or((None, None), |o| (o.due_since, o.lag_us));
         let missed = order.is_some_and(|o| o.missed >= MISSED_MAX);
+        self.note_branch(link, stripe, credit);
         let silent = missed || due.is_some_and(|due| now.since_us(due.max(since)) > silence);
         if orders.len() > 1 {
             return;
@@ -270,6 +288,10 @@ impl Swarm {
     /// Subscribes to a stripe at the most promising peer.
     fn order_stripe(&mut self, stripe: u8, avoid: &[Link]) -> bool {
         let Some(link) = self.best_upstream(Some(stripe), avoid) else { return false };
+        self.order_at(stripe, link)
+    }
+
+    fn order_at(&mut self, stripe: u8, link: Link) -> bool {
         let k = self.upstream.k();
         let cover = Cover { k, stripes: 1 << stripe, part: 0xff };
         let first = self.upstream.next_block;
@@ -354,7 +376,7 @@ impl Swarm {
         let now = self.now.mono;
         let epoch = self.upstream.epoch;
         let sated = stripe.is_some() && self.is_sated();
-        let mut best: Option<((bool, u64, u64), Link)> = None;
+        let mut best: Option<((bool, bool, u64, u64), Link)> = None;
         for peer in self.peers.values() {
             let usable = peer.is_live()
                 && peer.window_seen
@@ -369,7 +391,12 @@ impl Swarm {
             if !usable {
                 continue;
             }
-            let key = (sated && peer.hops == 0, score(peer), self.upstream.rng.next_u64());
+            let Some(promised) = self.promised_us(peer, stripe) else { continue };
+            let taken = peer.orders.values().filter(|o| o.stripe.is_some()).count() as u64;
+            let ring = stripe.is_some_and(|s| self.may_be_below(peer, s, promised));
+            // One who has much of ours already is a larger loss when it goes.
+            let cost = promised + taken * TAKEN_US;
+            let key = (sated && peer.hops == 0, ring, cost, self.upstream.rng.next_u64());
             if best.is_none_or(|(least, _)| key < least) {
                 best = Some((key, peer.link));
             }
@@ -395,6 +422,13 @@ impl Swarm {
             // It stands: only the name of the flow may change, above all not since when it stands,
             // or its silence would never be noticed.
             order.credit = grant.credit;
+            if let (Some(stripe), Reason::FULL) = (stripe, grant.reason) {
+                // It will end soon: the next one stands before it does.
+                self.upstream.refuse(link, Some(stripe), now, REFUSED_US_MAX);
+                if self.is_ordered_once(stripe) {
+                    self.order_stripe(stripe, &[link]);
+                }
+            }
             return;
         }
         if grant.cover.is_empty() {
@@ -445,6 +479,11 @@ impl Swarm {
         self.is_publishing() || self.ended_told || granted & all == all
     }
 
+    fn is_ordered_once(&self, stripe: u8) -> bool {
+        let orders = self.peers.values().flat_map(|p| p.orders.values());
+        orders.filter(|o| o.stripe == Some(stripe) && o.state != OrderState::Ending).count() == 1
+    }
+
     fn is_unordered(&self, stripe: u8) -> bool {
         let mut orders = self.peers.values().flat_map(|p| p.orders.values());
         !orders.any(|o| o.stripe == Some(stripe) && o.state != OrderState::Ending)
@@ -480,17 +519,4 @@ impl Swarm {
         self.tick_at = self.now.mono;
         self.pull_dirty = true;
     }
-}
-
-/// How little a peer promises: its lag as seen from here, or a guess by its distance; the source's
-/// neighbours before those who do not know theirs.
-fn score(peer: &Peer) -> u64 {
-    let guess = match peer.hops {
-        HOPS_UNKNOWN => 2_000_000,
-        hops => u64::from(hops) * 60_000,
-    };
-    let lag = peer.have_lag_us.map_or(guess, |lag| lag.min(5_000_000) / 2 + guess / 2);
-    let taken = peer.orders.values().filter(|o| o.stripe.is_some()).count() as u64;
-    // One who has much of ours already is a larger loss when it goes.
-    lag / 20_000 + taken * 2 + peer.rtt_us.unwrap_or(100_000).min(1_000_000) / 50_000
 }

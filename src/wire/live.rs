@@ -56,11 +56,13 @@ pub enum Kind {
     Report,
     /// `bl_proof`
     Proof,
+    /// `bl_offer`
+    Offer,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Window,
         Self::Entries,
         Self::Subscribe,
@@ -70,6 +72,7 @@ impl Kind {
         Self::Clock,
         Self::Report,
         Self::Proof,
+        Self::Offer,
     ];
 
     /// The name in `m`.
@@ -85,6 +88,7 @@ impl Kind {
             Self::Clock => "bl_clock",
             Self::Report => "bl_report",
             Self::Proof => "bl_proof",
+            Self::Offer => "bl_offer",
         }
     }
 }
@@ -226,6 +230,18 @@ impl Cover {
         self.stripes & (1u32 << (block.0 % k)) != 0 && self.part & (1u8 << (block.0 / k % 8)) != 0
     }
 
+    /// Whether some block is covered by both, as far as stripes say; parts are not looked at.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let step = gcd(usize::from(self.k), usize::from(other.k)) as u32;
+        let folded = |cover: &Self| {
+            (0..u32::from(cover.k.min(STRIPES_MAX)))
+                .filter(|stripe| cover.stripes & 1 << stripe != 0)
+                .fold(0u32, |all, stripe| all | 1 << (stripe % step))
+        };
+        folded(self) & folded(other) != 0
+    }
+
     /// Whether it covers nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -357,6 +373,87 @@ pub struct Proof {
     pub second: Claim,
 }
 
+/// What a stripe costs at the sender of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StripeOffer {
+    /// Milliseconds from a block's publication until it would have left the sender's uplink for one
+    /// more subscriber; [`UNKNOWN`] if the sender does not get the stripe.
+    pub lag_ms: u16,
+    /// Weight that a subscriber must have to be granted the stripe; 0: anybody, 255: nobody.
+    pub bar: u8,
+    /// Peers that get the stripe through the sender, directly or not; 255 for as many or more.
+    pub below: u8,
+    /// The branch of the stripe's tree that the sender is in, named after the flow of the source
+    /// that it begins with; 0 at the source, and if not known.
+    pub branch: u8,
+}
+
+/// `bl_offer`: what a subscription at the sender would bring. Replaces what it said before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The epoch that it is about.
+    pub epoch: Epoch,
+    /// Milliseconds that the feed takes at least from the source to the sender; [`UNKNOWN`] if it
+    /// cannot say.
+    pub base_ms: u16,
+    /// Milliseconds that entries take on average; [`UNKNOWN`] if a wish for them would be refused.
+    pub entries_ms: u16,
+    /// What the sender uploads at most, in 1/256 of the stream's rate; [`UNKNOWN`] if it does not
+    /// know.
+    pub upload: u16,
+    /// What of it is not granted to anybody, in 1/256 of the stream's rate.
+    pub room: u16,
+    /// Mean of the uploads that the sender's neighbours gave, in 1/256 of the stream's rate;
+    /// [`UNKNOWN`] if there are none.
+    pub mean: u16,
+    /// One for each of the sender's stripes, 1 to 32.
+    pub stripes: Vec<StripeOffer>,
+    /// Further fields.
+    pub ext: Tlvs,
+}
+
+/// A number of an offer that the sender does not know or has reason not to give.
+pub const UNKNOWN: u16 = u16::MAX;
+
+impl Offer {
+    /// What `stripe` of `k` costs at the sender, whose own count may differ: the latest of the
+    /// stripes that share blocks with it. `None` if the sender lacks one of them.
+    #[must_use]
+    pub fn lag_ms(&self, k: u8, stripe: u8) -> Option<u16> {
+        self.sharing(k, stripe).map(|s| s.lag_ms).max().filter(|lag| *lag != UNKNOWN)
+    }
+
+    /// The weight that it takes to be granted `stripe` of `k`; 255 if nobody is.
+    #[must_use]
+    pub fn bar(&self, k: u8, stripe: u8) -> u8 {
+        self.sharing(k, stripe).map(|s| s.bar).max().unwrap_or(u8::MAX)
+    }
+
+    /// How many get `stripe` of `k` through the sender.
+    #[must_use]
+    pub fn below(&self, k: u8, stripe: u8) -> u8 {
+        self.sharing(k, stripe).map(|stripe| stripe.below).max().unwrap_or(0)
+    }
+
+    /// In which branch of a stripe's tree the sender is; 0 if that is not known.
+    #[must_use]
+    pub fn branch(&self, k: u8, stripe: u8) -> u8 {
+        self.sharing(k, stripe).next().map_or(0, |s| s.branch)
+    }
+
+    /// The stripes that share blocks with `stripe` of `k`.
+    fn sharing(&self, k: u8, stripe: u8) -> impl Iterator<Item = &StripeOffer> {
+        let step = gcd(self.stripes.len(), usize::from(k));
+        let first = usize::from(stripe) % step;
+        self.stripes.iter().skip(first).step_by(step)
+    }
+}
+
+/// The greatest common divisor; 1 where there is none.
+pub(crate) fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
 /// A message of the live extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a message is handled one at a time, never kept")]
@@ -379,6 +476,8 @@ pub enum Live {
     Report(Report),
     /// Equivocation.
     Proof(Proof),
+    /// What subscriptions would bring.
+    Offer(Offer),
 }
 
 type Input<'a> = &'a [u8];
@@ -476,6 +575,7 @@ impl Live {
             Self::Clock(_) => Kind::Clock,
             Self::Report(_) => Kind::Report,
             Self::Proof(_) => Kind::Proof,
+            Self::Offer(_) => Kind::Offer,
         }
     }
 
@@ -518,6 +618,7 @@ impl Live {
                 None => return Ok(None),
             },
             Kind::Proof => Self::Proof(parse_proof(r, input)?),
+            Kind::Offer => Self::Offer(parse_offer(r, input)?),
         }))
     }
 
@@ -609,6 +710,20 @@ impl Live {
             Self::Proof(m) => {
                 out.put_slice(&m.first.encode());
                 out.put_slice(&m.second.encode());
+            }
+            Self::Offer(m) => {
+                out.put_u64(m.epoch.0);
+                for number in [m.base_ms, m.entries_ms, m.upload, m.room, m.mean] {
+                    out.put_u16(number);
+                }
+                out.put_u8(m.stripes.len() as u8);
+                for stripe in &m.stripes {
+                    out.put_u16(stripe.lag_ms);
+                    out.put_u8(stripe.bar);
+                    out.put_u8(stripe.below);
+                    out.put_u8(stripe.branch);
+                }
+                out.put_slice(m.ext.as_bytes());
             }
         }
         out.freeze()
@@ -794,6 +909,24 @@ fn parse_proof<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Proof, WireError
     Ok(Proof { first: claim(first)?, second: claim(second)? })
 }
 
+fn parse_offer<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Offer, WireError> {
+    let (rest, (epoch, base_ms, entries_ms)) = r.take(input, (epoch, be_u16, be_u16))?;
+    let (rest, (upload, room, mean, k)) = r.take(rest, (be_u16, be_u16, be_u16, be_u8))?;
+    if epoch.0 >= Epoch::END {
+        return r.value("epoch", epoch.0);
+    }
+    if k == 0 || k > STRIPES_MAX {
+        return r.value("stripe count", u64::from(k));
+    }
+    let (rest, rows) = r.take(rest, take(usize::from(k) * 5))?;
+    let stripes = rows.chunks_exact(5).map(|row| {
+        let [high, low, bar, below, branch] = super::message::array(row);
+        StripeOffer { lag_ms: u16::from_be_bytes([high, low]), bar, below, branch }
+    });
+    let stripes = stripes.collect();
+    Ok(Offer { epoch, base_ms, entries_ms, upload, room, mean, stripes, ext: r.ext(rest)? })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -839,14 +972,45 @@ mod tests {
                     let ext = Tlvs::default();
                     Live::Grant(Grant { id, reason, cover, credit, epoch, first, ext })
                 }),
-            (any::<u8>(), reason.clone(), epoch, prop::collection::vec(block, 0..256)).prop_map(
-                |(id, reason, epoch, blocks)| Live::Skip(Skip { id, reason, epoch, blocks })
-            ),
+            (any::<u8>(), reason.clone(), epoch.clone(), prop::collection::vec(block, 0..256))
+                .prop_map(|(id, reason, epoch, blocks)| Live::Skip(Skip {
+                    id,
+                    reason,
+                    epoch,
+                    blocks
+                })),
             (any::<u8>(), reason).prop_map(|(id, reason)| Live::End(End { id, reason })),
             any::<u64>().prop_map(|mine_us| Live::Clock(Clock::Ask { mine_us })),
             any::<[u64; 3]>().prop_map(|[mine_us, yours_us, arrived_us]| Live::Clock(
                 Clock::Answer { mine_us, yours_us, arrived_us }
             )),
+            (
+                epoch.clone(),
+                any::<[u16; 5]>(),
+                prop::collection::vec(any::<(u16, u8, u8, u8)>(), 1..33)
+            )
+                .prop_map(
+                    |(epoch, [base_ms, entries_ms, upload, room, mean], stripes)| {
+                        let stripe = |(lag_ms, bar, below, branch)| StripeOffer {
+                            lag_ms,
+                            bar,
+                            below,
+                            branch,
+                        };
+                        let stripes = stripes.into_iter().map(stripe).collect();
+                        let ext = Tlvs::default();
+                        Live::Offer(Offer {
+                            epoch,
+                            base_ms,
+                            entries_ms,
+                            upload,
+                            room,
+                            mean,
+                            stripes,
+                            ext,
+                        })
+                    }
+                ),
             (any::<u8>(), prop::collection::vec(any::<u32>(), 0..32))
                 .prop_map(|(report, credits)| Live::Report(Report::Ask { report, credits })),
             (any::<u8>(), prop::collection::vec(any::<(u32, u64)>(), 0..32))
@@ -894,6 +1058,26 @@ mod tests {
                 .count();
             assert_eq!(covered, 1);
         }
+    }
+
+    #[test]
+    fn an_offer_answers_for_any_count_of_stripes() {
+        let stripe = |lag_ms| StripeOffer { lag_ms, bar: 0, below: lag_ms as u8, branch: 0 };
+        let offer = Offer {
+            epoch: Epoch(1),
+            base_ms: 0,
+            entries_ms: 0,
+            upload: 0,
+            room: 0,
+            mean: 0,
+            stripes: vec![stripe(10), stripe(20), stripe(30), stripe(UNKNOWN)],
+            ext: Tlvs::default(),
+        };
+        // Stripe 4 of 8 has every second block of stripe 0 of 4.
+        assert_eq!(offer.lag_ms(8, 4), Some(10));
+        // Stripe 0 of 2 has the blocks of stripes 0 and 2 of 4.
+        assert_eq!((offer.lag_ms(2, 0), offer.below(2, 0)), (Some(30), 30));
+        assert_eq!((offer.lag_ms(2, 1), offer.lag_ms(3, 0)), (None, None));
     }
 
     #[test]

@@ -290,11 +290,23 @@ def bl_proof(b):
     return {"first": claims[0].hex(), "second": claims[1].hex()}
 
 
+def bl_offer(b):
+    out = {"epoch": b.long()}
+    need(int(out["epoch"]) < 1 << 53, "epoch")
+    for name in ("base", "entries", "upload", "room", "mean"):
+        out[name] = b.number(2)
+    k = b.number(1)
+    need(1 <= k <= 32, "stripe count")
+    out["stripes"] = [[b.number(2), b.number(1), b.number(1), b.number(1)] for _ in range(k)]
+    b.extension_area()
+    return out
+
+
 def covers(k, stripes, part, block):
     return bool(stripes >> block % k & 1 and part >> block // k % 8 & 1)
 
 
 LIVE = {f.__name__: f for f in (bl_window, bl_entries, bl_subscribe, bl_grant, bl_skip, bl_end,
-                                bl_clock, bl_report, bl_proof)}
+                                bl_clock, bl_report, bl_proof, bl_offer)}
 EXTENDED = {"handshake": extension_handshake, "ut_metadata": ut_metadata, "ut_pex": ut_pex,
             "lt_donthave": lt_donthave}

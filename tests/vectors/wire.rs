@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use btlive::units::{BlockNo, Epoch, InfoHash, PeerId, PieceIndex, hex};
 use btlive::wire::extended::{ExtendedHandshake, MetadataMessage, Pex, parse_dont_have};
 use btlive::wire::live::{
-    CHANGE, Clock, Cover, End, Entries, Grant, HOPS_UNKNOWN, Kind, Live, NEWEST, Proof, Reason,
-    Report, Skip, Stripe, Subscribe, Window,
+    CHANGE, Clock, Cover, End, Entries, Grant, HOPS_UNKNOWN, Kind, Live, NEWEST, Offer, Proof,
+    Reason, Report, Skip, Stripe, StripeOffer, Subscribe, UNKNOWN, Window,
 };
 use btlive::wire::message::{Handshake, Message, Request, Reserved, Splitter};
 use btlive::wire::tlv::Tlvs;
@@ -424,7 +424,35 @@ fn good_messages() -> Vec<(&'static str, Live)> {
             Live::Report(Report::Answer { report: 9, received: vec![(1, 0), (3, u64::MAX)] }),
         ),
         ("proof", Live::Proof(feed::proof())),
+        ("four stripes", Live::Offer(offer())),
+        ("nothing to give yet", Live::Offer(Offer { base_ms: UNKNOWN, ..nothing_offered() })),
     ]
+}
+
+fn offer() -> Offer {
+    let stripe = |lag_ms, bar, below, branch| StripeOffer { lag_ms, bar, below, branch };
+    Offer {
+        epoch: EPOCH,
+        base_ms: 85,
+        entries_ms: 112,
+        upload: 333,
+        room: 64,
+        mean: 290,
+        stripes: vec![
+            stripe(140, 0, 3, 200),
+            stripe(310, 5, 0, 0),
+            stripe(65_534, 255, 255, 255),
+            stripe(UNKNOWN, 255, 0, 1),
+        ],
+        ext: Tlvs::default(),
+    }
+}
+
+fn nothing_offered() -> Offer {
+    let stripes = vec![StripeOffer { lag_ms: UNKNOWN, bar: 255, below: 0, branch: 0 }];
+    let (base_ms, entries_ms, upload, room, mean) = (UNKNOWN, UNKNOWN, UNKNOWN, 0, UNKNOWN);
+    let ext = Tlvs::default();
+    Offer { epoch: EPOCH, base_ms, entries_ms, upload, room, mean, stripes, ext }
 }
 
 fn bad_messages() -> Vec<(Kind, &'static str, Vec<u8>)> {
@@ -440,6 +468,9 @@ fn bad_messages() -> Vec<(Kind, &'static str, Vec<u8>)> {
     let skip = |n: u16| cat(&[&[1, 0], &n.to_be_bytes(), &vec![0; 8 + 8 * usize::from(n)]]);
     let one = |len: u16| cat(&[&[2, 0, 1], &len.to_be_bytes(), &vec![0; usize::from(len)]]);
     let report = |op: u8, n: u8, row: usize| cat(&[&[op, 7, n], &vec![0; row * usize::from(n)]]);
+    let offered = |epoch: u64, k: u8| {
+        cat(&[&epoch.to_be_bytes(), &[0; 10], &[k], &vec![0; 5 * usize::from(k)]])
+    };
     let mut bad_claim = feed::proof().first.encode().to_vec();
     bad_claim[8..12].fill(0xff);
     bad_claim.extend(feed::proof().second.encode());
@@ -484,6 +515,10 @@ fn bad_messages() -> Vec<(Kind, &'static str, Vec<u8>)> {
         (Kind::Report, "32 rows", report(1, 32, 12)),
         (Kind::Report, "33 rows asked for", report(0, 33, 4)),
         (Kind::Report, "33 rows answered", report(1, 33, 12)),
+        (Kind::Offer, "no stripes", offered(1, 0)),
+        (Kind::Offer, "32 stripes", offered(1, 32)),
+        (Kind::Offer, "33 stripes", offered(1, 33)),
+        (Kind::Offer, "epoch beyond the limit", offered(1 << 53, 1)),
         (Kind::Proof, "a claim with an index beyond the limit", bad_claim),
     ]
 }
@@ -534,6 +569,15 @@ fn live_fields(live: Live) -> Value {
         }
         Live::Proof(Proof { first, second }) => {
             json!({ "first": hex(&first.encode()), "second": hex(&second.encode()) })
+        }
+        Live::Offer(m) => {
+            let stripes = m.stripes.iter();
+            let rows: Vec<_> =
+                stripes.map(|s| json!([s.lag_ms, s.bar, s.below, s.branch])).collect();
+            json!({
+                "epoch": long(m.epoch.0), "base": m.base_ms, "entries": m.entries_ms,
+                "upload": m.upload, "room": m.room, "mean": m.mean, "stripes": rows,
+            })
         }
     }
 }

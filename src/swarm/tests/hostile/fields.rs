@@ -150,6 +150,23 @@ fn live_forms() -> Vec<Form> {
             &[("op", 0, 1, ANY), ("report", 1, 1, ANY), ("rows", 2, 1, count)],
         ),
         live(Kind::Report, &[1, 0, 0], &[("report", 1, 1, ANY), ("rows", 2, 1, count)]),
+        live(
+            Kind::Offer,
+            &[&[0; 18][..], &[1, 0, 0, 0, 0, 0]].concat(),
+            &[
+                ("epoch", 0, 8, [Open, Open, Fault]),
+                ("base", 8, 2, ANY),
+                ("entries", 10, 2, ANY),
+                ("upload", 12, 2, ANY),
+                ("room", 14, 2, ANY),
+                ("mean", 16, 2, ANY),
+                ("k", 18, 1, [Fault, Open, Fault]),
+                ("lag", 19, 2, ANY),
+                ("bar", 21, 1, ANY),
+                ("below", 22, 1, ANY),
+                ("branch", 23, 1, ANY),
+            ],
+        ),
     ]
 }
 

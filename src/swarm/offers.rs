@@ -1,0 +1,372 @@
+//! What subscriptions at us would bring, told to the neighbours; and what theirs would bring us.
+//!
+//! Lags count from publication, without any wall clock: the stream's clock says how long a block
+//! took beyond the quickest entry of the last minute, and *base* is how long that one took. The
+//! source's base is 0; everybody else's is that of who brings the entries and half the shortest
+//! round trip to it.
+
+use super::Swarm;
+use super::peer::{Flow, OrderState, Peer};
+use crate::units::{BLOCK_LEN, BlockNo, Link, Time, UnixUs};
+use crate::wire::extended::Extension;
+use crate::wire::live::{
+    Cover, HOPS_UNKNOWN, Kind, Live, Offer, STRIPES_MAX, StripeOffer, UNKNOWN,
+};
+use crate::wire::tlv::Tlvs;
+
+/// An offer is told anew this long after the last one at the soonest, if it changed.
+const OFFER_US: u64 = 500_000;
+/// Or, if stripes have come or gone, this long after.
+const URGENT_US: u64 = 100_000;
+/// And after this long in any case, for those who lost count.
+const REPEAT_US: u64 = 10_000_000;
+/// A lag that changed by less than this part of it, or by so much, is the same.
+const SAME_PART: u16 = 5;
+const SAME_MS: u16 = 20;
+/// Taken for a hop where no base is known.
+const HOP_US: u64 = 60_000;
+/// Taken for a round trip that is not known yet.
+const RTT_US: u64 = 100_000;
+/// A swarm is tight until so many of a hundred neighbours have room for a stripe, and again when
+/// fewer than so many have.
+const ROOMY_PERCENT: usize = 40;
+const TIGHT_PERCENT: usize = 15;
+/// Numbers of an offer are in this part of the stream's rate.
+const UNIT: f64 = 256.0;
+
+/// What is measured for offers.
+#[derive(Debug)]
+pub(super) struct Offers {
+    /// By stripe: average time from publication to its blocks' arrival.
+    path_us: [Option<u64>; STRIPES_MAX as usize],
+    /// By stripe: average time from a block's arrival until its last copy began to leave.
+    tail_us: [Option<u64>; STRIPES_MAX as usize],
+    /// The same over all copies of all stripes.
+    wait_us: u64,
+    /// By stripe: the branch that its last upstream was in.
+    branch: [u8; STRIPES_MAX as usize],
+    /// Average time from an entry's publication to its arrival.
+    entries_us: Option<u64>,
+    /// Hardly any neighbour has room for a stripe.
+    tight: bool,
+    told: Option<Offer>,
+    told_at: Time,
+}
+
+impl Default for Offers {
+    fn default() -> Self {
+        Self {
+            path_us: [None; STRIPES_MAX as usize],
+            tail_us: [None; STRIPES_MAX as usize],
+            wait_us: 0,
+            branch: [0; STRIPES_MAX as usize],
+            entries_us: None,
+            tight: true,
+            told: None,
+            told_at: Time::ZERO,
+        }
+    }
+}
+
+impl Offers {
+    /// Notes that another epoch began: what was said is void. What was measured is a guess that is
+    /// better than none.
+    pub(super) fn enter(&mut self) {
+        self.told = None;
+    }
+
+    /// Average time from publication to arrival of a stripe's blocks, microseconds.
+    pub(super) fn path_us(&self, stripe: u8) -> Option<u64> {
+        self.path_us.get(usize::from(stripe)).copied().flatten()
+    }
+
+    /// Whether hardly any neighbour has room for a stripe.
+    pub(super) fn is_tight(&self) -> bool {
+        self.tight
+    }
+
+    fn branch(&self, stripe: u8) -> u8 {
+        self.branch.get(usize::from(stripe)).copied().unwrap_or(0)
+    }
+
+    /// Notes that a block of a stripe came so long after its publication.
+    fn came(&mut self, stripe: u8, lag_us: u64) {
+        if let Some(path) = self.path_us.get_mut(usize::from(stripe)) {
+            *path = Some(average(*path, lag_us, 4));
+        }
+    }
+
+    /// Notes that a copy of a block waited so long; `last`: no other copy waits.
+    fn left(&mut self, stripe: u8, wait_us: u64, last: bool) {
+        self.wait_us = average(Some(self.wait_us), wait_us, 16);
+        if let Some(tail) = self.tail_us.get_mut(usize::from(stripe)).filter(|_| last) {
+            *tail = Some(average(*tail, wait_us, 4));
+        }
+    }
+}
+
+/// A moving average in which the newest value weighs `1 / weight`.
+fn average(old: Option<u64>, new: u64, weight: u64) -> u64 {
+    old.map_or(new, |old| (old * (weight - 1) + new) / weight)
+}
+
+fn ms(us: u64) -> u16 {
+    u16::try_from(us / 1000).unwrap_or(UNKNOWN - 1).min(UNKNOWN - 1)
+}
+
+fn in_unit(share: f64) -> u16 {
+    (share * UNIT).clamp(0.0, f64::from(UNKNOWN - 1)) as u16
+}
+
+impl Swarm {
+    /// How long the quickest entry of the last minute took to us.
+    pub(super) fn base_us(&self) -> u64 {
+        if self.is_publishing() {
+            return 0;
+        }
+        let bringing = self.peers.values().filter(|p| {
+            p.orders.values().any(|o| o.stripe.is_none() && o.state == OrderState::Active)
+        });
+        let bases = bringing.filter_map(|p| {
+            let base_ms = p.offer.as_ref().map(|o| o.base_ms).filter(|base| *base != UNKNOWN);
+            Some(u64::from(base_ms?) * 1000 + p.one_way_us())
+        });
+        bases.min().unwrap_or_else(|| match self.hops() {
+            HOPS_UNKNOWN => 3 * HOP_US,
+            hops => u64::from(hops) * HOP_US,
+        })
+    }
+
+    /// How long ago something was published.
+    fn lag_since_us(&self, published: UnixUs) -> Option<u64> {
+        let source = self.core.as_ref()?.clock.source(self.now.mono)?;
+        Some(source.0.saturating_sub(published.0) + self.base_us())
+    }
+
+    /// Notes that a block came under a subscription.
+    pub(super) fn note_path(&mut self, no: BlockNo, published: UnixUs) {
+        let stripe = (no.0 % u64::from(self.upstream.k().max(1))) as u8;
+        if let Some(lag) = self.lag_since_us(published) {
+            self.offers.came(stripe, lag);
+        }
+    }
+
+    /// Notes in which branch of a stripe's tree its upstream is.
+    pub(super) fn note_branch(&mut self, link: Link, stripe: u8, credit: u32) {
+        let k = self.upstream.k();
+        let offer = self.peers.get(&link).and_then(|p| p.offer.as_ref());
+        let through = offer.map_or(0, |offer| offer.branch(k, stripe));
+        let own = if credit == 0 { 0 } else { (credit as u8).max(1) };
+        if let Some(branch) = self.offers.branch.get_mut(usize::from(stripe)) {
+            *branch = if through == 0 { own } else { through };
+        }
+    }
+
+    /// Whether a peer may get a stripe through us: it is in our branch and has the stripe later.
+    pub(super) fn may_be_below(&self, peer: &Peer, stripe: u8, promised_us: u64) -> bool {
+        let ours = self.offers.branch(stripe);
+        let theirs = peer.offer.as_ref().map_or(0, |o| o.branch(self.upstream.k(), stripe));
+        ours != 0 && ours == theirs && self.offers.path_us(stripe).is_some_and(|l| promised_us >= l)
+    }
+
+    /// Notes that an entry came.
+    pub(super) fn note_entry(&mut self, published: UnixUs) {
+        if let Some(lag) = self.lag_since_us(published) {
+            self.offers.entries_us = Some(average(self.offers.entries_us, lag, 8));
+        }
+    }
+
+    /// Notes that a copy of a block goes out that waited since `queued`.
+    pub(super) fn note_left(&mut self, no: BlockNo, queued: Time) {
+        let stripe = (no.0 % u64::from(self.upstream.k().max(1))) as u8;
+        let key = (super::downstream::PUSH, no.0);
+        let last = !self.peers.values().any(|p| p.jobs.contains_key(&key));
+        self.offers.left(stripe, self.now.mono.since_us(queued), last);
+    }
+
+    /// Time in which our uplink carries a block.
+    fn block_us(&self) -> u64 {
+        u64::from(BLOCK_LEN) * 1_000_000 / self.flow_budget().max(1)
+    }
+
+    /// When a block of a stripe would have left for one more subscriber, from publication on.
+    fn stripe_lag_us(&self, stripe: u8) -> Option<u64> {
+        let path = if self.is_publishing() { 0 } else { self.offers.path_us(stripe)? };
+        let cover = Cover { k: self.upstream.k(), stripes: 1 << stripe, part: 0xff };
+        let served = self.flows_of(&cover).next().is_some();
+        let tail = self.offers.tail_us.get(usize::from(stripe)).copied().flatten();
+        let wait = match tail.filter(|_| served) {
+            Some(tail) => tail + self.block_us(),
+            None => self.offers.wait_us,
+        };
+        Some(path + wait + self.block_us())
+    }
+
+    /// The flows that share blocks with a cover.
+    pub(super) fn flows_of(&self, cover: &Cover) -> impl Iterator<Item = (&Peer, &Flow)> {
+        let (next, cover) = (self.upstream.next_block(), *cover);
+        let flows = self.peers.values().flat_map(|p| p.flows.values().map(move |f| (p, f)));
+        flows.filter(move |(_, f)| f.open_cover(next).is_some_and(|c| c.meets(&cover)))
+    }
+
+    fn offer(&self) -> Offer {
+        let k = self.upstream.k();
+        let rate = (self.stream_rate() as f64).max(1.0);
+        let stripes = (0..k).map(|stripe| {
+            let cover = Cover { k, stripes: 1 << stripe, part: 0xff };
+            let lag = self.stripe_lag_us(stripe).filter(|_| self.supplies_anybody(&cover));
+            let bar = if lag.is_some() { self.bar(&cover) } else { u8::MAX };
+            let below = self.flows_of(&cover).map(|(p, _)| {
+                1 + p.offer.as_ref().map_or(0, |offer| u32::from(offer.below(k, stripe)))
+            });
+            let below = u8::try_from(below.sum::<u32>()).unwrap_or(u8::MAX);
+            let branch = self.offers.branch(stripe);
+            StripeOffer { lag_ms: lag.map_or(UNKNOWN, ms), bar, below, branch }
+        });
+        let stripes = stripes.collect();
+        let uploads: Vec<u16> = self
+            .peers
+            .values()
+            .filter_map(|p| p.offer.as_ref().map(|o| o.upload).filter(|u| *u != UNKNOWN))
+            .collect();
+        let sum: u64 = uploads.iter().map(|u| u64::from(*u)).sum();
+        let mean = sum.checked_div(uploads.len() as u64);
+        let entries = if self.is_publishing() { Some(0) } else { self.offers.entries_us };
+        Offer {
+            epoch: self.epoch(),
+            base_ms: ms(self.base_us()),
+            entries_ms: entries.filter(|_| self.would_grant_entries()).map_or(UNKNOWN, ms),
+            upload: in_unit(self.flow_budget() as f64 / rate),
+            room: in_unit(self.spare_share()),
+            mean: mean.map_or(UNKNOWN, |mean| mean as u16),
+            stripes,
+            ext: Tlvs::default(),
+        }
+    }
+
+    /// What a subscriber to a stripe is worth: those below it, or those whom it could feed.
+    pub(super) fn weight(&self, peer: &Peer, stripe: u8) -> u8 {
+        let Some(offer) = &peer.offer else { return 1 };
+        weight(offer.below(self.upstream.k(), stripe), offer.upload)
+    }
+
+    /// What we are worth to others.
+    fn own_weight(&self, stripe: u8) -> u8 {
+        let Some(told) = &self.offers.told else { return 1 };
+        weight(told.below(self.upstream.k(), stripe), told.upload)
+    }
+
+    /// Looks how many of those who feed others have room for one more stripe.
+    fn judge_room(&mut self) {
+        let stripe = UNIT as u64 / u64::from(self.upstream.k().max(1));
+        let offers = self.peers.values().filter_map(|p| p.offer.as_ref());
+        let feeding = offers.filter(|o| o.upload != UNKNOWN && u64::from(o.upload) >= stripe);
+        let rooms: Vec<bool> = feeding.map(|o| u64::from(o.room) >= stripe).collect();
+        let with = rooms.iter().filter(|room| **room).count();
+        let enough = if self.offers.tight { ROOMY_PERCENT } else { TIGHT_PERCENT };
+        self.offers.tight = rooms.is_empty() || with * 100 < rooms.len() * enough;
+    }
+
+    /// Tells everybody what we offer, if it is not what we said.
+    pub(super) fn tell_offer(&mut self) {
+        let now = self.now.mono;
+        let passed = now.since_us(self.offers.told_at);
+        if passed < URGENT_US || self.head().is_none() || self.stopping {
+            return;
+        }
+        self.judge_room();
+        let offer = self.offer();
+        let urgent = self.offers.told.as_ref().is_none_or(|told| gives_otherwise(told, &offer));
+        if passed < OFFER_US && !urgent {
+            return;
+        }
+        let same = self.offers.told.as_ref().is_some_and(|told| is_same(told, &offer));
+        if same && passed < REPEAT_US {
+            return;
+        }
+        self.offers.told_at = now;
+        let live = self.peers.values().filter(|p| p.is_live() && p.window_seen);
+        let links: Vec<Link> = live.map(|p| p.link).collect();
+        let payload = Live::Offer(offer.clone()).encode();
+        self.offers.told = Some(offer);
+        for link in links {
+            self.send_extended(link, Extension::Live(Kind::Offer), payload.clone());
+        }
+    }
+
+    /// Tells one peer what everybody was told last.
+    pub(super) fn show_offer(&mut self, link: Link) {
+        let epoch = self.epoch();
+        if let Some(offer) = self.offers.told.clone().filter(|offer| offer.epoch == epoch) {
+            self.send_live(link, &Live::Offer(offer));
+        }
+    }
+
+    pub(super) fn offer_came(&mut self, link: Link, offer: Offer) {
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.offer = Some(offer);
+        }
+    }
+
+    /// When a stripe (`None`: entries) would reach us from a peer, from publication on; `None` if
+    /// it says that it would refuse. Who has not said anything yet gets a guess.
+    pub(super) fn promised_us(&self, peer: &Peer, stripe: Option<u8>) -> Option<u64> {
+        let Some(offer) = &peer.offer else {
+            return Some(match peer.hops {
+                0 => 2 * HOP_US,
+                HOPS_UNKNOWN => 3_000_000,
+                hops => 1_000_000 + u64::from(hops) * 3 * HOP_US,
+            });
+        };
+        let lag_ms = match stripe {
+            Some(stripe) => {
+                let k = self.upstream.k();
+                let bar = offer.bar(k, stripe);
+                if bar > 0 && self.own_weight(stripe) <= bar {
+                    return None;
+                }
+                offer.lag_ms(k, stripe)?
+            }
+            None => Some(offer.entries_ms).filter(|ms| *ms != UNKNOWN)?,
+        };
+        Some(u64::from(lag_ms) * 1000 + peer.one_way_us())
+    }
+}
+
+impl Peer {
+    /// Half of the shortest round trip.
+    pub(super) fn one_way_us(&self) -> u64 {
+        self.rtt_min_us.unwrap_or(RTT_US) / 2
+    }
+}
+
+fn weight(below: u8, upload: u16) -> u8 {
+    let upload = if upload == UNKNOWN { 0 } else { upload };
+    let feeds = u8::try_from(upload / (UNIT as u16 / 4)).unwrap_or(u8::MAX);
+    below.max(feeds).saturating_add(1)
+}
+
+/// Whether another set of stripes is given by both.
+fn gives_otherwise(a: &Offer, b: &Offer) -> bool {
+    let gives = |s: &StripeOffer| s.lag_ms != UNKNOWN && s.bar < u8::MAX;
+    a.epoch != b.epoch || a.stripes.iter().map(gives).ne(b.stripes.iter().map(gives))
+}
+
+/// Whether a neighbour would decide the same by both.
+fn is_same(a: &Offer, b: &Offer) -> bool {
+    let near = |a: u16, b: u16| {
+        (a == UNKNOWN) == (b == UNKNOWN) && a.abs_diff(b) <= SAME_MS.max(a.min(b) / SAME_PART)
+    };
+    let below = |a: u8, b: u8| (a == 0) == (b == 0) && a.abs_diff(b) <= 1.max(a.min(b) / 4);
+    a.epoch == b.epoch
+        && near(a.base_ms, b.base_ms)
+        && near(a.entries_ms, b.entries_ms)
+        && a.upload.abs_diff(b.upload) <= a.upload / 16
+        && a.stripes.len() == b.stripes.len()
+        && a.stripes.iter().zip(&b.stripes).all(|(a, b)| {
+            a.branch == b.branch
+                && near(a.lag_ms, b.lag_ms)
+                && below(a.below, b.below)
+                && below(a.bar, b.bar)
+        })
+}
