@@ -316,7 +316,7 @@ fn the_readmes_five_minutes_work_as_they_are_written() {
 #[test]
 fn the_readmes_two_machines_work_as_they_are_written() {
     let _slot = swarm_slot();
-    let blocks = readme_blocks("**Two machines of a LAN.**", "**On the internet.**");
+    let blocks = readme_blocks("**Two machines of a LAN.**", "**Behind relays only.**");
     let here = |text: &str| text.replace("192.168.1.5", &Lan::address(1).to_string());
     let blocks: Vec<String> = blocks.iter().map(|block| here(block)).collect();
     let [first, other] = blocks.as_slice() else { panic!("another story: {blocks:?}") };

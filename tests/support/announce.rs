@@ -125,6 +125,9 @@ pub(crate) struct Udp {
     connection: [u8; 8],
 }
 
+/// How often a tracker is asked before it counts as silent.
+const UDP_ATTEMPTS: usize = 3;
+
 impl Udp {
     /// Asks `address` (`127.0.0.1:6969`) for a connection id.
     pub(crate) fn connect(address: &str) -> Result<Self, String> {
@@ -142,20 +145,33 @@ impl Udp {
         Ok(Self { connection: connection.try_into().expect("8 bytes"), ..udp })
     }
 
-    /// Sends one action and gives what follows action and transaction id in the reply.
+    /// Sends one action and gives what follows action and transaction id in the reply. Asks again
+    /// where none comes, as datagrams may be lost (BEP 15, "Time outs").
     fn exchange(&self, action: u32, body: &[u8]) -> Result<Vec<u8>, String> {
         let transaction = 0x5eed_0000 + action;
         let action_bytes = action.to_be_bytes();
         let packet = [&self.connection, &action_bytes[..], &transaction.to_be_bytes(), body];
-        self.socket.send(&packet.concat()).map_err(|e| e.to_string())?;
-        let mut buffer = [0; 4096];
-        let len = self.socket.recv(&mut buffer).map_err(|e| e.to_string())?;
-        let reply = buffer.get(..len).filter(|r| r.len() >= 8).ok_or("short reply")?;
+        let packet = packet.concat();
+        let answered = (0..UDP_ATTEMPTS).find_map(|_| self.attempt(&packet, transaction).ok());
+        let reply = answered.map_or_else(|| self.attempt(&packet, transaction), Ok)?;
         let text = String::from_utf8_lossy(&reply[8..]);
         if reply[..4] != action_bytes {
             return Err(format!("refused: {text}"));
         }
         Ok(reply[8..].to_vec())
+    }
+
+    /// Sends a packet and gives the reply to it; late replies to earlier ones are passed over.
+    fn attempt(&self, packet: &[u8], transaction: u32) -> Result<Vec<u8>, String> {
+        self.socket.send(packet).map_err(|e| e.to_string())?;
+        let mut buffer = [0; 4096];
+        loop {
+            let len = self.socket.recv(&mut buffer).map_err(|e| e.to_string())?;
+            let reply = buffer.get(..len).filter(|r| r.len() >= 8).ok_or("short reply")?;
+            if reply[4..8] == transaction.to_be_bytes() {
+                return Ok(reply.to_vec());
+            }
+        }
     }
 
     /// Announces.
