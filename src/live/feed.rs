@@ -4,6 +4,7 @@
 //! they are here. Two genuine entries that contradict each other are the broadcaster's fault, never
 //! the fault of the peer that brought them.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::Stream;
+use super::proven::Proven;
 use crate::units::{BLOCK_LEN, Epoch, InfoHash, PieceIndex, Seq, UnixUs};
-use crate::wire::feed::{Claim, Entry, EntryError, Flags, Hash};
+use crate::wire::feed::{Claim, Entry, EntryError, Flags, Hash, Head};
 use crate::wire::limits::WINDOW_PIECES_MAX;
 use crate::wire::live::Proof;
 
@@ -92,16 +94,25 @@ pub fn contradict(a: &Claim, b: &Claim, info_hash: InfoHash) -> bool {
     if a.head.epoch != b.head.epoch {
         return false;
     }
-    let (first, second) = if a.head.index <= b.head.index { (a, b) } else { (b, a) };
-    if first.head.index == second.head.index {
-        return first.signed_bytes(info_hash) != second.signed_bytes(info_hash);
-    }
-    if first.head.index.next() != second.head.index {
+    let digests = [a.digest(info_hash), b.digest(info_hash)];
+    disagree([&a.head, &b.head], [&digests[0], &digests[1]])
+}
+
+/// The same for two heads of one epoch and the digests of what was signed with them.
+fn disagree(heads: [&Head; 2], digests: [&Hash; 2]) -> bool {
+    let [a, b] = heads;
+    let [of_a, of_b] = digests;
+    let (first, digest, second) = match a.index.cmp(&b.index) {
+        Ordering::Equal => return of_a != of_b,
+        Ordering::Less => (a, of_a, b),
+        Ordering::Greater => (b, of_b, a),
+    };
+    if first.index.next() != second.index {
         return false;
     }
-    second.head.previous != first.digest(info_hash)
-        || second.head.first_block != first.head.end_block()
-        || second.head.birth < first.head.birth
+    second.previous != *digest
+        || second.first_block != first.end_block()
+        || second.birth < first.birth
 }
 
 /// The genuine entries of the current epoch that the window covers.
@@ -116,6 +127,7 @@ pub struct Feed {
     epoch_max: Option<Epoch>,
     highest: Option<Arc<Genuine>>,
     proof: Option<(Epoch, Proof)>,
+    proven: Option<Proven>,
 }
 
 impl Feed {
@@ -128,8 +140,14 @@ impl Feed {
         }
         let entries = BTreeMap::new();
         let (floor, epoch) = (PieceIndex(0), Epoch(0));
-        let (epoch_max, highest, proof) = (None, None, None);
-        Some(Self { stream, key, entries, floor, epoch, epoch_max, highest, proof })
+        let (epoch_max, highest, proof, proven) = (None, None, None, None);
+        Some(Self { stream, key, entries, floor, epoch, epoch_max, highest, proof, proven })
+    }
+
+    /// The same feed, which takes for verified what another machine of this process has.
+    #[must_use]
+    pub fn with_proven(self, proven: Option<Proven>) -> Self {
+        Self { proven, ..self }
     }
 
     /// The epoch that the feed is in; 0 before the first entry.
@@ -159,6 +177,18 @@ impl Feed {
     /// The kept entries of the current epoch, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Genuine>> {
         self.entries.values()
+    }
+
+    /// How many entries are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no entry is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Entries of the current epoch below this index have slid out of the window.
@@ -210,18 +240,20 @@ impl Feed {
     /// # Errors
     /// Why it is not taken.
     pub fn offer(&mut self, raw: &Bytes) -> Result<Offer, EntryFault> {
+        // Most entries come more than once: equal bytes need no second look.
+        if let Some(seq) = Entry::named(raw) {
+            if self.known(seq).is_some_and(|known| known.raw == *raw) {
+                return Ok(Offer::Known(seq));
+            }
+            let proven = self.proven.as_ref().and_then(|proven| proven.entry(seq, raw));
+            if let Some(genuine) = proven {
+                return Ok(self.untimely(seq).unwrap_or_else(|| self.take_shared(genuine)));
+            }
+        }
         let entry = Entry::parse(raw)?;
         let seq = entry.head.seq();
-        if let Some(known) = self.known(seq)
-            && known.raw == *raw
-        {
-            return Ok(Offer::Known(seq));
-        }
-        if seq.epoch < self.epoch || self.is_below_window(seq) {
-            return Ok(Offer::Old(seq));
-        }
-        if self.epoch_max.is_some_and(|max| seq.epoch > max.max(self.epoch)) {
-            return Ok(Offer::Ahead(seq));
+        if let Some(untimely) = self.untimely(seq) {
+            return Ok(untimely);
         }
         if entry.head.key_id != 0 {
             return Err(EntryFault::UnknownKey(seq));
@@ -240,18 +272,34 @@ impl Feed {
         }
         let digest = claim.digest(self.stream.info_hash);
         let raw = Bytes::copy_from_slice(raw);
-        Ok(self.take(Genuine { entry, raw, digest }))
+        let genuine = Arc::new(Genuine { entry, raw, digest });
+        if let Some(proven) = &self.proven {
+            proven.keep_entry(&genuine);
+        }
+        Ok(self.take_shared(genuine))
+    }
+
+    /// What becomes of an entry at `seq` without a look at it: it comes too late or too early.
+    fn untimely(&self, seq: Seq) -> Option<Offer> {
+        if seq.epoch < self.epoch || self.is_below_window(seq) {
+            return Some(Offer::Old(seq));
+        }
+        let ahead = self.epoch_max.is_some_and(|max| seq.epoch > max.max(self.epoch));
+        ahead.then_some(Offer::Ahead(seq))
     }
 
     /// Takes an entry whose signature is known to be good: our own, or one checked by `offer`.
     pub fn take(&mut self, genuine: Genuine) -> Offer {
+        self.take_shared(Arc::new(genuine))
+    }
+
+    fn take_shared(&mut self, genuine: Arc<Genuine>) -> Offer {
         let seq = genuine.entry.head.seq();
         if seq.epoch > self.epoch {
             self.epoch = seq.epoch;
             self.floor = PieceIndex(0);
             self.entries.clear();
         }
-        let genuine = Arc::new(genuine);
         let contradiction = self.contradiction(&genuine);
         let new = !self.entries.contains_key(&seq.index);
         if new {
@@ -301,7 +349,9 @@ impl Feed {
     /// itself or replayed, costs no check of a signature.
     pub fn forget_below(&mut self, index: PieceIndex) {
         self.floor = self.floor.max(index);
-        self.entries = self.entries.split_off(&index);
+        while self.entries.first_key_value().is_some_and(|(first, _)| *first < index) {
+            self.entries.pop_first();
+        }
     }
 
     /// The newest `count` kept entries at or below `index`, newest first, without holes.
@@ -357,14 +407,16 @@ impl Feed {
 
     /// Proof that `genuine` contradicts an entry that is known, if it does.
     fn contradiction(&self, genuine: &Genuine) -> Option<Proof> {
-        let index = genuine.entry.head.index;
-        let claim = genuine.entry.claim();
-        let near = [Some(index), index.0.checked_sub(1).map(PieceIndex), Some(index.next())];
-        near.into_iter().flatten().filter_map(|at| self.entries.get(&at)).find_map(|other| {
-            let other = other.entry.claim();
-            contradict(&claim, &other, self.stream.info_hash)
-                .then_some(Proof { first: other, second: claim })
-        })
+        let head = &genuine.entry.head;
+        let near = [
+            Some(head.index),
+            head.index.0.checked_sub(1).map(PieceIndex),
+            Some(head.index.next()),
+        ];
+        let mut near = near.into_iter().flatten().filter_map(|at| self.entries.get(&at));
+        let other = near
+            .find(|other| disagree([head, &other.entry.head], [&genuine.digest, &other.digest]))?;
+        Some(Proof { first: other.entry.claim(), second: genuine.entry.claim() })
     }
 }
 

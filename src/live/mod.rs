@@ -5,6 +5,7 @@ pub mod builder;
 pub mod clock;
 pub mod delay;
 pub mod feed;
+pub mod proven;
 pub mod reader;
 pub mod store;
 

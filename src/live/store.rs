@@ -11,6 +11,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::feed::Genuine;
+use super::proven::Proven;
 use crate::units::{Epoch, PieceIndex, Seq, UnixUs};
 use crate::wire::limits::WINDOW_PIECES_MAX;
 
@@ -82,13 +83,21 @@ pub struct Store {
     newest: (Epoch, usize, u64),
     bytes_max: usize,
     window_us: u64,
+    proven: Option<Proven>,
 }
 
 impl Store {
     /// An empty store for `window_us` of birth time and `bytes_max` bytes of payload.
     #[must_use]
     pub fn new(window_us: u64, bytes_max: usize) -> Self {
-        Self { pieces: BTreeMap::new(), bytes: 0, newest: (Epoch(0), 0, 0), bytes_max, window_us }
+        let (pieces, newest, proven) = (BTreeMap::new(), (Epoch(0), 0, 0), None);
+        Self { pieces, bytes: 0, newest, bytes_max, window_us, proven }
+    }
+
+    /// The same store, which takes for verified what another machine of this process has.
+    #[must_use]
+    pub fn with_proven(self, proven: Option<Proven>) -> Self {
+        Self { proven, ..self }
     }
 
     /// Payload bytes held.
@@ -169,20 +178,32 @@ impl Store {
     }
 
     /// Verifies a block and keeps a copy of it: the one copy between socket and socket, so that
-    /// a read buffer is never held by what was read into it.
-    pub fn put(&mut self, seq: Seq, block: u16, payload: &[u8]) -> Put {
+    /// a read buffer is never held by what was read into it. Where machines share what they have
+    /// verified, the one slice that came first is kept by all.
+    pub fn put(&mut self, seq: Seq, block: u16, payload: &Bytes) -> Put {
         let Some(piece) = self.pieces.get(&seq) else { return Put::NoEntry };
         let entry = &piece.genuine.entry;
         let Some(hash) = entry.hashes.get(usize::from(block)) else { return Put::Bad };
         if !piece.lacks(block) {
             return Put::Duplicate;
         }
+        let known = self.proven.as_ref().and_then(|proven| proven.block(hash, payload));
+        if let Some(known) = known {
+            return self.put_own(seq, block, known);
+        }
         let fits = payload.len() == entry.head.block_len(block) as usize
             && Sha256::digest(payload).as_slice() == hash;
         if !fits {
             return Put::Bad;
         }
-        self.put_own(seq, block, Bytes::copy_from_slice(payload))
+        let kept = match &self.proven {
+            Some(proven) => {
+                proven.keep_block(*hash, payload);
+                payload.clone()
+            }
+            None => Bytes::copy_from_slice(payload),
+        };
+        self.put_own(seq, block, kept)
     }
 
     /// Keeps a block that needs no check: the source's own.
@@ -263,7 +284,7 @@ mod tests {
         let seq = all[0].entry.head.seq();
         let (first, second) = (block_bytes(seq, 0, 16_384), block_bytes(seq, 1, 3616));
         assert_eq!(store.put(seq, 0, &second), Put::Bad);
-        assert_eq!(store.put(seq, 0, &first[..100]), Put::Bad);
+        assert_eq!(store.put(seq, 0, &first.slice(..100)), Put::Bad);
         assert_eq!(store.put(seq, 2, &second), Put::Bad);
         assert_eq!(store.put(seq, 0, &first), Put::Verified);
         assert_eq!(store.put(seq, 0, &first), Put::Duplicate);

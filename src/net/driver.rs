@@ -291,12 +291,8 @@ impl Driver {
                 }
             },
             NetEvent::Frames { link, frames } => {
-                for frame in frames {
-                    // Closed by the machine on an earlier frame: the rest is of no interest.
-                    if !self.connections.contains_key(&link) {
-                        return;
-                    }
-                    self.feed(In::Frame { link, frame });
+                if self.connections.contains_key(&link) {
+                    self.feed(In::Frames { link, frames });
                 }
             }
             NetEvent::Malformed { link, error } => {

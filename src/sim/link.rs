@@ -17,7 +17,7 @@ use crate::wire::message::{HANDSHAKE_LEN, Handshake, Reserved, Splitter, WireErr
 /// so that they leave bit by bit.
 const PARCEL_LEN_MAX: usize = 20 << 10;
 /// Small messages waiting for the uplink are put together up to this length, one TCP segment.
-const SEGMENT_LEN: usize = 1400;
+pub(super) const SEGMENT_LEN: usize = 1400;
 /// Chunks in which one parcel reaches the splitter, at most.
 const CHUNKS_MAX: u64 = 4;
 
@@ -61,7 +61,8 @@ pub(super) struct Parcels {
 }
 
 impl Parcels {
-    fn insert(&mut self, parcel: Parcel) -> ParcelId {
+    /// Takes a parcel in.
+    pub(super) fn insert(&mut self, parcel: Parcel) -> ParcelId {
         if let Some(id) = self.free.pop() {
             self.slots[id.0 as usize] = (parcel, NONE);
             return id;

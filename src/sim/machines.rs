@@ -6,6 +6,7 @@ use sha1::{Digest, Sha1};
 
 use super::node::{Birth, Diagnosis, Maker, Node, Role};
 use super::scenario::Scenario;
+use crate::live::proven::Proven;
 use crate::machine::Rng;
 use crate::swarm::Swarm;
 use crate::swarm::config::{Config, Role as SwarmRole, SourceConfig};
@@ -23,7 +24,11 @@ pub struct Swarms {
     info_hash: InfoHash,
     source_limit_known: bool,
     viewer_limits_known: bool,
+    proven: Option<Proven>,
 }
+
+/// Bytes of blocks that all nodes hold in common.
+const SHARED_BYTES_MAX: usize = 256 << 20;
 
 impl Swarms {
     /// One stream for all; its key follows from the seed and protects nothing.
@@ -46,12 +51,14 @@ impl Swarms {
         };
         let info = Bytes::from(torrent.encode_info());
         let info_hash = InfoHash(Sha1::digest(&info).into());
+        let proven = scenario.prove_once.then(|| Proven::new(SHARED_BYTES_MAX));
         Self {
             key,
             info,
             info_hash,
             source_limit_known: scenario.source_limit_known,
             viewer_limits_known: scenario.viewer_limits_known,
+            proven,
         }
     }
 }
@@ -72,6 +79,7 @@ impl Maker for Swarms {
         };
         config.upload_limit = known.then_some(birth.upload_bps / 8);
         config.head = birth.records.head;
+        config.proven = self.proven.clone();
         if birth.role != Role::Viewer {
             config.role = SwarmRole::Source(Box::new(SourceConfig {
                 key: self.key.clone(),
@@ -103,5 +111,27 @@ impl Node for Swarm {
             stalls: condition == Condition::Stalled,
             unsustainable: reason == Reason::UNSUSTAINABLE,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Report;
+    use super::super::world::World;
+    use super::*;
+
+    fn run(text: &str) -> Report {
+        let base = "viewers = 12\nbitrate = 1_000_000\nwarm_up_s = 6\nduration_s = 6\n\
+                    join_s = 1\nlead_s = 4\npolluters = 0.1\n";
+        let scenario = Scenario::parse(&format!("{base}{text}")).expect("valid scenario");
+        World::new(scenario.clone(), Swarms::new(&scenario)).run().expect("no violation")
+    }
+
+    #[test]
+    fn proving_once_changes_nothing_but_the_work() {
+        let (once, each) = (run("prove_once = true"), run("prove_once = false"));
+        assert_eq!(once.trace_hash, each.trace_hash);
+        assert_eq!(once.block_lag_ms, each.block_lag_ms);
+        assert!(once.faults > 0 && once.faults == each.faults, "polluters are found both ways");
     }
 }

@@ -117,6 +117,8 @@ pub struct Report {
     pub overhead_ratio: f64,
     /// Connections that a machine ended because the other side broke a rule.
     pub faults: u64,
+    /// Whether every signature and hash was worked out once for all nodes, not once by each.
+    pub prove_once: bool,
     /// Events played.
     pub events: u64,
     /// Events per second of real time; filled in by whoever has a clock.

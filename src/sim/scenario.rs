@@ -63,7 +63,7 @@ pub struct Class {
 pub enum Checks {
     /// What readers get.
     Readers,
-    /// And the bounds of a machine at every 64th step.
+    /// And the bounds of a machine at every 256th step.
     #[default]
     Some,
     /// The bounds at every step, and every message on the wire.
@@ -254,6 +254,10 @@ pub struct Scenario {
     pub stallers: f64,
     /// How thoroughly to check.
     pub checks: Checks,
+    /// Whether what one node has verified is verified for all, as long as the bytes are equal: real
+    /// signatures and hashes, each worked out once. Without it every node works out its own; the
+    /// trace is the same.
+    pub prove_once: bool,
     /// The network.
     pub network: Network,
     /// The tracker.
@@ -295,6 +299,7 @@ impl Default for Scenario {
             polluters: 0.0,
             stallers: 0.0,
             checks: Checks::Some,
+            prove_once: true,
             network: Network::default(),
             tracker: Tracker::default(),
             churn: None,

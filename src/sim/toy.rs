@@ -274,6 +274,13 @@ impl Machine for Toy {
                     self.message(now, link, message);
                 }
             }
+            In::Frames { link, frames } => {
+                for frame in frames.into_iter().filter(|frame| frame.len() != 68) {
+                    if let Ok(message) = Message::parse(&frame) {
+                        self.message(now, link, message);
+                    }
+                }
+            }
             In::Ingest(bytes) if self.source => self.publish(now, &bytes),
             In::IngestBreak => {
                 self.input.clear();

@@ -4,6 +4,7 @@
 //! divided evenly among the connections that have something to send, as TCP flows of one kind
 //! come to share a bottleneck: generalised processor sharing, kept exact with a virtual clock that
 //! runs at the rate over the number of busy connections, so that one event per parcel is enough.
+//! Small parcels pass by, one behind the other, and what is shared stands still for as long.
 //! In [`Order::Fifo`] parcels leave one after the other in the order in which they were handed
 //! over, as through one socket buffer.
 
@@ -49,6 +50,10 @@ pub(super) struct Uplink {
     /// Offered parcels by the value of `served` (Fair) or the turn (Fifo) at which they are done,
     /// with their lengths.
     offers: BTreeMap<(Place, PipeId), u32>,
+    /// Until when small parcels that pass by take up the line.
+    passing_until: Time,
+    /// Microseconds for which what is offered has yet to stand still, since small parcels pass.
+    owed_us: u64,
     /// Fifo: the offer being served, and when it is done in terms of `served`.
     serving: Option<(u64, (Place, PipeId))>,
 }
@@ -62,6 +67,8 @@ impl Uplink {
             served: 0,
             served_at: Time::ZERO,
             offers: BTreeMap::new(),
+            passing_until: Time::ZERO,
+            owed_us: 0,
             serving: None,
         }
     }
@@ -76,6 +83,16 @@ impl Uplink {
         };
         self.offers.insert((place, pipe), len);
         place
+    }
+
+    /// Lets `len` bytes pass by what is offered; returns when they are out. Asked only in
+    /// [`Order::Fair`], where a small parcel waits for hardly more than itself.
+    pub(super) fn pass(&mut self, now: Time, len: u32) -> Time {
+        self.serve(now);
+        let us = (u64::from(len) * 1_000_000).div_ceil(self.rate);
+        self.owed_us += us;
+        self.passing_until = self.passing_until.max(now).after_us(us);
+        self.passing_until
     }
 
     /// Takes back what `pipe` offered.
@@ -93,7 +110,8 @@ impl Uplink {
         let share = self.share();
         let left = u128::from(done.saturating_sub(self.served));
         let us = (left * share * 1_000_000).div_ceil(u128::from(self.rate) << FRACTION);
-        Some(self.served_at.after_us(u64::try_from(us).unwrap_or(u64::MAX)))
+        let us = u64::try_from(us).unwrap_or(u64::MAX).saturating_add(self.owed_us);
+        Some(self.served_at.after_us(us))
     }
 
     /// A connection whose parcel has left by `now`; it is no longer offered.
@@ -133,10 +151,13 @@ impl Uplink {
 
     /// Runs the virtual clock up to `now`.
     fn serve(&mut self, now: Time) {
+        let passed_us = now.since_us(self.served_at);
+        let stood_us = passed_us.min(self.owed_us);
+        self.owed_us -= stood_us;
         if self.offers.is_empty() {
             self.served = 0;
         } else {
-            let us = u128::from(now.since_us(self.served_at));
+            let us = u128::from(passed_us - stood_us);
             let bytes = ((us * u128::from(self.rate)) << FRACTION) / (self.share() * 1_000_000);
             self.served = self.served.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         }
@@ -199,6 +220,17 @@ mod tests {
             assert_eq!(uplink.finished(Time(1000)), Some(PipeId(2)), "{order:?}");
             assert_eq!(uplink.next(), None);
         }
+    }
+
+    #[test]
+    fn what_passes_by_takes_its_time_from_what_is_offered() {
+        let mut uplink = Uplink::new(Some(1_000_000), Order::Fair);
+        uplink.offer(Time(0), PipeId(1), 1000, 0);
+        assert_eq!(uplink.pass(Time(100), 50), Time(150));
+        assert_eq!(uplink.pass(Time(100), 50), Time(200));
+        assert_eq!(uplink.next(), Some(Time(1100)));
+        assert_eq!(uplink.finished(Time(1099)), None);
+        assert_eq!(uplink.finished(Time(1100)), Some(PipeId(1)));
     }
 
     #[test]

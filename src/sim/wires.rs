@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::event::Event;
-use super::link::{Parcel, ParcelId, Parcels, Pipe, Stall};
+use super::link::{Parcel, ParcelId, Parcels, Pipe, SEGMENT_LEN, Stall};
 use super::queue::Queue;
 use super::share::Shared;
 use super::uplink::{Order, PipeId, Uplink};
@@ -73,6 +73,8 @@ struct Port {
     armed: Time,
     turn: u64,
     conns: BTreeSet<u64>,
+    /// Small parcels that have left and were not told of yet.
+    passed: Vec<(Link, usize)>,
     /// Bytes per second that can arrive, if limited, and when the line is free again.
     down: Option<(u64, Time)>,
     /// Does not read at the moment.
@@ -144,6 +146,7 @@ impl Wires {
             armed: Time::NEVER,
             turn: 0,
             conns: BTreeSet::new(),
+            passed: Vec::new(),
             down: down.map(|rate| (rate.max(1), Time::ZERO)),
             frozen: false,
         });
@@ -212,8 +215,42 @@ impl Wires {
         let port = &mut self.ports[node as usize];
         port.turn += 1;
         let parcel = Parcel { head, body, turn: port.turn };
+        let pipe = &conn.pipes[end];
+        let small = parcel.body.is_empty() && parcel.head.len() <= SEGMENT_LEN;
+        let free = pipe.waiting.first().is_none() && !pipe.stall.any();
+        if small && free && self.weather.order == Order::Fair {
+            return self.pass(now, queue, (id, end), parcel);
+        }
         conn.pipes[end].hand_over(&mut self.parcels, parcel, &mut self.rng, self.weather.cut);
         self.offer(now, queue, id, end);
+    }
+
+    /// Lets a small parcel leave at once: an event of its own for when it is out would cost more
+    /// than it tells.
+    fn pass(
+        &mut self,
+        now: Time,
+        queue: &mut Queue<Event>,
+        (id, end): (u64, usize),
+        parcel: Parcel,
+    ) {
+        let Some(Some(conn)) = self.conns.get(id as usize) else { return };
+        let (node, len) = (conn.nodes[end], parcel.len());
+        if len == 0 {
+            return;
+        }
+        let port = &mut self.ports[node as usize];
+        let out = port.uplink.pass(now, len as u32);
+        port.passed.push((link_of(id, end), len));
+        self.sent[node as usize].control += len as u64;
+        let at = self.arrival(out, id, end);
+        let parcel = self.parcels.insert(parcel);
+        queue.push(at, Event::Arrive { pipe: pipe_of(id, end), parcel });
+    }
+
+    /// What has passed by and was not told of yet.
+    pub(super) fn take_passed(&mut self, node: NodeId) -> Vec<(Link, usize)> {
+        std::mem::take(&mut self.ports[node as usize].passed)
     }
 
     /// Closes an end: what was handed over still goes out, nothing more comes in.

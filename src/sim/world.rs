@@ -47,7 +47,7 @@ const CREDIT: u32 = 64;
 /// Ticks at one moment after which a machine counts as stuck.
 const TICKS_MAX: u32 = 1_000;
 /// With [`Checks::Some`] the bounds of machines are asked about at every so manieth step.
-const STRIDE: u64 = 64;
+const STRIDE: u64 = 256;
 /// Between two questions to all nodes how they fare.
 const ASK_US: u64 = 1_000_000;
 /// From so long after measuring began, who stalls must know why.
@@ -434,6 +434,7 @@ impl<M: Maker> World<M> {
         if let Some(spy) = &mut self.spy {
             match &input {
                 In::Frame { link, frame } => spy.heard(*link, frame),
+                In::Frames { link, frames } => frames.iter().for_each(|f| spy.heard(*link, f)),
                 In::Down { link } => spy.gone(*link),
                 _ => {}
             }
@@ -441,6 +442,10 @@ impl<M: Maker> World<M> {
         let (what, place, amount) = digest(&input);
         self.trace.note(self.now, node, what, place, amount);
         let clocks = self.clocks(node);
+        let passed = self.wires.take_passed(node);
+        if !passed.is_empty() {
+            drain(&mut *machine, clocks, In::SentAll(passed), |out| self.act(node, out));
+        }
         let deadline = drain(&mut *machine, clocks, input, |out| self.act(node, out));
         self.steps += 1;
         self.look_into(node, &mut machine);
@@ -674,13 +679,16 @@ impl<M: Maker> World<M> {
             Arrival::Malformed(node, link, error) => (node, link, Some(error)),
             Arrival::Nobody => return,
         };
-        for frame in frames.drain(..) {
-            if !self.owns(node, link) {
-                return; // Closed by what came before it.
+        match frames.len() {
+            0 => {}
+            1 => {
+                if let Some(frame) = frames.pop() {
+                    self.feed(node, In::Frame { link, frame });
+                }
             }
-            self.feed(node, In::Frame { link, frame });
+            _ => self.feed(node, In::Frames { link, frames: std::mem::take(frames) }),
         }
-        if let Some(error) = malformed {
+        if let Some(error) = malformed.filter(|_| self.owns(node, link)) {
             self.feed(node, In::Malformed { link, error });
         }
     }
@@ -791,6 +799,7 @@ impl<M: Maker> World<M> {
         slot.silent = silent;
         slot.frozen = false;
         slot.inbox.clear();
+        self.wires.take_passed(node);
         self.wires.forget_ends(self.now, node);
         for conn in self.wires.conns_of(node) {
             if silent {
@@ -1119,6 +1128,7 @@ impl<M: Maker> World<M> {
             payload_ratio: ratio(payload, meter.received_bytes),
             overhead_ratio: ratio(all.control - self.before.1.control, payload),
             faults: self.faults,
+            prove_once: self.scenario.prove_once,
             events: self.events,
             events_per_s: 0.0,
             wall_s: 0.0,
@@ -1191,6 +1201,10 @@ fn digest(input: &In) -> (u8, u64, u64) {
         In::Frame { link, frame } => {
             let kind = frame.first().copied().map_or(0, u64::from);
             (3, link.0, (frame.len() as u64) << 8 | kind)
+        }
+        In::Frames { link, frames } => {
+            let bytes: usize = frames.iter().map(Bytes::len).sum();
+            (12, link.0, (bytes as u64) << 8 | frames.len() as u64 & 0xff)
         }
         In::Malformed { link, .. } => (4, link.0, 0),
         In::Sent { link, bytes } => (5, link.0, *bytes as u64),

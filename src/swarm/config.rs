@@ -5,6 +5,7 @@ use ed25519_dalek::SigningKey;
 
 use crate::discovery::address::Policy;
 use crate::live::Stream;
+use crate::live::proven::Proven;
 use crate::units::{InfoHash, PeerId};
 use crate::wire::metainfo::Info;
 
@@ -67,6 +68,10 @@ pub struct Config {
     pub delay: std::time::Duration,
     /// Seed of everything random in the machine.
     pub seed: u64,
+    /// What other machines of this process have verified, where many play in one stream: entries
+    /// and blocks with the same bytes are not verified again and kept in one copy. `None`, as in
+    /// every program that plays one part, verifies all and copies what it keeps.
+    pub proven: Option<Proven>,
 }
 
 impl Config {
@@ -90,6 +95,7 @@ impl Config {
             head: None,
             delay: std::time::Duration::from_secs(2),
             seed,
+            proven: None,
         }
     }
 }

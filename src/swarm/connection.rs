@@ -140,6 +140,7 @@ impl Swarm {
     fn forget(&mut self, peer: &Peer, reason: &str, fault: bool) {
         let now = self.now.mono;
         self.small.remove(&peer.link);
+        self.near.forget(peer.link);
         self.in_flight.retain(|_, link| *link != peer.link);
         self.pull_dirty = true;
         let rest = if matches!(peer.stage, Stage::Foreign { .. }) { FOREIGN_US } else { 0 };
@@ -148,6 +149,7 @@ impl Swarm {
             self.roster.closed(listens, now, rest);
         }
         self.lose_upstream(peer.link);
+        self.note_clocks();
         let reason = reason.to_owned();
         self.event(Event::PeerLeft { addr: peer.addr, reason, fault });
     }
@@ -299,7 +301,7 @@ impl Swarm {
         let close_at = self.now.mono.after_us(FOREIGN_OPEN_US);
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.stage = Stage::Foreign { close_at };
-        if foreign >= FOREIGN_MAX || self.core.is_none() && peer.extended.metadata_size.is_none() {
+        if foreign >= FOREIGN_MAX || self.core.is_none() && peer.metadata_size.is_none() {
             self.close(link, "does not speak the live extension", false);
         }
     }
@@ -313,8 +315,8 @@ impl Swarm {
         if peer.stage != Stage::Extended {
             // Sent again, for example by who has got the metadata: it replaces the first one, but
             // what was decided by that one stands.
-            let metadata_size = theirs.metadata_size.or(peer.extended.metadata_size);
-            peer.extended = ExtendedHandshake { metadata_size, ..theirs };
+            peer.metadata_size = theirs.metadata_size.or(peer.metadata_size);
+            peer.ids = theirs.ids();
             return;
         }
         let speaks = REQUIRED.iter().all(|k| theirs.id_of(Extension::Live(*k)).is_some());
@@ -322,7 +324,8 @@ impl Swarm {
             peer.listens = Some(SocketAddr::new(peer.addr.ip(), port));
         }
         let (addr, listens, fast) = (peer.addr, peer.listens, peer.fast);
-        peer.extended = theirs;
+        peer.ids = theirs.ids();
+        peer.metadata_size = theirs.metadata_size;
         if listens.is_some_and(|at| self.roster.is_banned(at, self.now.mono)) {
             self.close(link, "is banned", false);
             return;
@@ -375,7 +378,11 @@ impl Swarm {
                 peer.chokes_us = false;
                 self.pull_dirty = true;
             }
-            Message::Interested => peer.wants = true,
+            Message::Interested => {
+                peer.wants = true;
+                // Whoever is new is served at once.
+                self.slow_at = self.slow_at.min(self.tick_at);
+            }
             Message::NotInterested => peer.wants = false,
             Message::Have(index) => self.have(link, index),
             Message::Request(request) => self.requested(link, request),
@@ -410,7 +417,7 @@ impl Swarm {
             return;
         }
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        self.pull_dirty = true;
+        self.pull_dirty |= self.wanting.contains(&index);
         let seq = Seq { epoch, index };
         let Some(core) = &self.core else { return };
         if let Some(known) = core.feed.get(index) {
@@ -459,7 +466,10 @@ impl Swarm {
         match message {
             Live::Window(window) => self.window_came(link, &window),
             Live::Entries(entries) => self.entries_came(link, entries),
-            Live::Subscribe(subscribe) => self.subscribed(link, &subscribe),
+            Live::Subscribe(subscribe) => {
+                self.near.fed.insert(link);
+                self.subscribed(link, &subscribe);
+            }
             Live::Grant(grant) => self.granted(link, &grant),
             Live::Skip(skip) => self.skipped(link, &skip),
             Live::End(end) => self.order_ended(link, end),
@@ -507,6 +517,7 @@ impl Swarm {
     /// What epochs are believed follows from who agrees on the time. A source never ignores one: it
     /// must know what it has to exceed.
     pub(super) fn judge_clock(&mut self) {
+        self.note_clocks();
         let max = self.epoch_max().filter(|_| self.source.is_none());
         if let Some(core) = &mut self.core {
             core.feed.set_epoch_max(max);
@@ -559,5 +570,5 @@ impl Swarm {
 
 /// Whether a peer understands the message that it is probed with.
 fn answers_probes(peer: &Peer) -> bool {
-    peer.extended.id_of(Extension::Live(Kind::Clock)).is_some()
+    peer.ids.of(Extension::Live(Kind::Clock)).is_some()
 }

@@ -45,7 +45,8 @@ impl Swarm {
         let now = self.now.mono;
         let id = BlockId { piece: seq.index, block };
         let mut overdue = Vec::new();
-        for peer in self.peers.values_mut() {
+        for link in &self.near.fed {
+            let Some(peer) = self.peers.get_mut(link) else { continue };
             if Some(peer.link) == from || peer.flows.is_empty() || peer.holds(seq) {
                 continue;
             }
@@ -56,6 +57,7 @@ impl Swarm {
                 continue;
             }
             peer.jobs.insert((PUSH, no.0), Job { block: id, flow: Some(flow), queued: now });
+            self.near.loaded.insert(peer.link);
         }
         for (link, flow, no) in overdue {
             self.skip(link, flow, seq.epoch, vec![no]);
@@ -73,7 +75,8 @@ impl Swarm {
         let epoch = self.epoch();
         let mut late: BTreeMap<(Link, u8), Vec<BlockNo>> = BTreeMap::new();
         let mut rejected = Vec::new();
-        for peer in self.peers.values_mut() {
+        for link in &self.near.loaded {
+            let Some(peer) = self.peers.get_mut(link) else { continue };
             peer.jobs.retain(|(_, order), job| {
                 let keep = now.since_us(job.queued) < LATE_US;
                 match job.flow {
@@ -131,7 +134,7 @@ impl Swarm {
         let rescue = id.is_some_and(|id| self.is_rescue(id));
         let limited = self.bucket.is_some();
         let pulls = |p: &Peer| p.jobs.values().filter(|j| j.flow.is_none()).count();
-        let all_waiting: usize = self.peers.values().map(pulls).sum();
+        let all_waiting: usize = self.loaded().map(pulls).sum();
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let waiting = peer.jobs.values().filter(|job| job.flow.is_none()).count();
         if waiting >= 2 * REQUESTS_QUEUED_MAX {
@@ -152,6 +155,7 @@ impl Swarm {
         peer.job_seq += 1;
         let class = if rescue { RESCUE } else { PULL };
         peer.jobs.insert((class, peer.job_seq), Job { block: id, flow: None, queued: now });
+        self.near.loaded.insert(link);
         if rescue {
             self.rescued.insert(id, now);
         }
@@ -191,10 +195,11 @@ impl Swarm {
     /// Sends while the uplink has room.
     pub(super) fn pump(&mut self) {
         let now = self.now.mono;
-        loop {
+        while !self.near.loaded.is_empty() {
             if let Some(bucket) = &mut self.bucket {
                 bucket.refill(now);
-                let ahead: usize = self.peers.values().map(|p| p.moving(now)).sum();
+                let sending = self.near.sending.iter().filter_map(|link| self.peers.get(link));
+                let ahead: usize = sending.map(|p| p.moving(now)).sum();
                 if !bucket.is_open() || ahead > UPLINK_AHEAD {
                     return;
                 }
@@ -207,8 +212,7 @@ impl Swarm {
     /// The job that is first in order, of the peers that have room. Among equals the one that was
     /// sent least lately.
     fn next_job(&self) -> Option<(Link, (u8, u64))> {
-        self.peers
-            .values()
+        self.loaded()
             .filter(|p| p.queued < LINK_AHEAD)
             .filter_map(|p| {
                 let (key, job) = p.jobs.first_key_value()?;
@@ -236,6 +240,9 @@ impl Swarm {
         let Some(core) = &self.core else { return };
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(job) = peer.jobs.remove(&key) else { return };
+        if peer.jobs.is_empty() {
+            self.near.loaded.remove(&link);
+        }
         let seq = Seq { epoch, index: job.block.piece };
         let payload = core.store.piece(seq).and_then(|p| p.block(job.block.block)).cloned();
         let Some(block) = payload else {
@@ -265,7 +272,7 @@ impl Swarm {
 
     /// When the uplink may go on by time alone.
     pub(super) fn pump_at(&self) -> Time {
-        let waiting = self.peers.values().any(|p| !p.jobs.is_empty() && p.queued < LINK_AHEAD);
+        let waiting = self.loaded().any(|p| !p.jobs.is_empty() && p.queued < LINK_AHEAD);
         match &self.bucket {
             Some(bucket) if waiting && !bucket.is_open() => bucket.opens_at(),
             _ => Time::NEVER,

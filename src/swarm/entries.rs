@@ -31,6 +31,8 @@ const JOIN_RUN: u16 = 64;
 const FEED_SILENCE_US_MIN: u64 = 1_500_000;
 /// Longest pause between two attempts to find a better source of entries.
 const FEED_BACKOFF_US_MAX: u64 = 5_000_000;
+/// What peers hold is forgotten when it is below the window by up to so many pieces.
+const SLIDE_PIECES: u32 = 64;
 /// A pause of the input longer than this is none of the stream's time.
 const GAP_US: u64 = 500_000;
 /// A new epoch's entry must come this soon after it was declared.
@@ -165,8 +167,10 @@ impl Swarm {
             self.pass_on(from, genuine);
             self.note_end(&head.flags);
         }
+        self.note_pace();
         self.try_held(seq);
         self.pull_dirty = true;
+        self.play_dirty = true;
     }
 
     fn is_full(&self) -> bool {
@@ -186,9 +190,8 @@ impl Swarm {
     /// Sends a new head to everybody who subscribed to entries and does not have it.
     fn pass_on(&mut self, from: Option<Link>, genuine: &Genuine) {
         let seq = genuine.entry.head.seq();
-        let to: Vec<Link> = self
-            .peers
-            .values()
+        let fed = self.near.fed.iter().filter_map(|link| self.peers.get(link));
+        let to: Vec<Link> = fed
             .filter(|p| Some(p.link) != from && p.is_live() && p.shown < Some(seq))
             .filter(|p| p.flows.values().any(|flow| flow.cover.is_none()))
             .map(|p| p.link)
@@ -218,14 +221,22 @@ impl Swarm {
         let first = last.index.next();
         let Some(core) = &mut self.core else { return };
         core.feed.forget_below(first);
-        self.incomplete = self.incomplete.split_off(&first);
-        self.entry_at = self.entry_at.split_off(&first);
-        self.in_flight = self.in_flight.split_off(&BlockId { piece: first, block: 0 });
+        while self.incomplete.first().is_some_and(|index| *index < first) {
+            self.incomplete.pop_first();
+        }
+        while self.entry_at.first_key_value().is_some_and(|(index, _)| *index < first) {
+            self.entry_at.pop_first();
+        }
+        while self.in_flight.first_key_value().is_some_and(|(id, _)| id.piece < first) {
+            self.in_flight.pop_first();
+        }
         self.untold.retain(|(_, seq)| *seq > last);
-        // A peer keeps no more than we do, as far as we care.
-        for peer in self.peers.values_mut() {
-            peer.haves.forget_below(first);
-            peer.accused = peer.accused.split_off(&first);
+        // A peer keeps no more than we do, as far as we care; looked at once in so many pieces.
+        let many = gone
+            .iter()
+            .any(|piece| piece.genuine.entry.head.index.0 / SLIDE_PIECES != first.0 / SLIDE_PIECES);
+        for peer in self.peers.values_mut().filter(|_| many) {
+            peer.forget_below(first);
         }
         self.tell_lost(&gone, head.epoch, head.birth);
     }
@@ -332,7 +343,8 @@ impl Swarm {
     /// Keeps a block whose entry is not here, and asks its sender for it.
     pub(super) fn hold(&mut self, link: Link, block: BlockId, payload: &Bytes) {
         let now = self.now.mono;
-        let all: usize = self.peers.values().flat_map(|p| &p.held).map(|h| h.payload.len()).sum();
+        let holding = self.near.holding.iter().filter_map(|link| self.peers.get(link));
+        let all: usize = holding.flat_map(|p| &p.held).map(|h| h.payload.len()).sum();
         let epoch = self.epoch();
         let piece_len = self.torrent().map_or(0, |t| t.stream.piece_len);
         if u32::from(block.block) >= piece_len.div_ceil(BLOCK_LEN) {
@@ -351,15 +363,15 @@ impl Swarm {
         if room && !peer.held.iter().any(|h| h.block == block) {
             let payload = Bytes::copy_from_slice(payload);
             peer.held.push(super::peer::HeldBlock { block, payload, at: now });
+            self.near.holding.insert(link);
         }
         self.ask_run(link, epoch, block.piece, 1);
     }
 
     /// An entry came: judges the blocks that waited for it.
     fn try_held(&mut self, seq: Seq) {
-        let waiting: Vec<Link> = self
-            .peers
-            .values()
+        let holding = self.near.holding.iter().filter_map(|link| self.peers.get(link));
+        let waiting: Vec<Link> = holding
             .filter(|p| p.held.iter().any(|h| h.block.piece == seq.index))
             .map(|p| p.link)
             .collect();
@@ -389,17 +401,34 @@ impl Swarm {
 
     /// How long a piece lasts at present, in microseconds.
     pub(super) fn piece_us(&self) -> u64 {
-        let Some(core) = &self.core else { return 250_000 };
-        let mut recent = core.feed.iter().rev().take(16).map(|g| g.entry.head.birth.0);
-        let (Some(newest), Some(oldest)) = (recent.next(), recent.last()) else { return 250_000 };
-        let count = core.feed.iter().rev().take(16).count() as u64 - 1;
-        // Whoever signs two chains in one epoch may have births that fall.
-        (newest.saturating_sub(oldest) / count.max(1)).clamp(20_000, 1_000_000)
+        self.pace.piece_us
     }
 
     /// Bytes of stream per second at present, silences left out: what there is to send when there
     /// is something to send.
     pub(super) fn stream_rate(&self) -> u64 {
+        self.pace.rate
+    }
+
+    /// Reckons anew how the stream runs.
+    pub(super) fn note_pace(&mut self) {
+        self.pace = super::Pace { piece_us: self.recent_piece_us(), rate: self.recent_rate() };
+    }
+
+    fn recent_piece_us(&self) -> u64 {
+        let Some(core) = &self.core else { return 250_000 };
+        let recent = core.feed.iter().rev().take(16).map(|g| g.entry.head.birth.0);
+        let ends = recent.fold(None, |ends: Option<(u64, u64, u64)>, birth| {
+            Some(ends.map_or((birth, birth, 0), |(newest, _, count)| (newest, birth, count + 1)))
+        });
+        let Some((newest, oldest, count)) = ends.filter(|(.., count)| *count > 0) else {
+            return 250_000;
+        };
+        // Whoever signs two chains in one epoch may have births that fall.
+        (newest.saturating_sub(oldest) / count).clamp(20_000, 1_000_000)
+    }
+
+    fn recent_rate(&self) -> u64 {
         let Some(core) = &self.core else { return 500_000 };
         let hint = core.torrent.stream.bitrate.map_or(500_000, |bits| bits / 8);
         let recent = core.feed.iter().rev().take(64).map(|g| &g.entry.head);
@@ -415,9 +444,16 @@ impl Swarm {
         if span_us < 2_000_000 { hint } else { (bytes * 1_000_000 / span_us).max(1000) }
     }
 
-    /// Looks after the feed: what was asked for and did not come, sources that fell silent, the
-    /// entries that a joiner needs.
+    /// Looks after the feed: sources that fell silent, the entries that a joiner needs.
     pub(super) fn tick_feed(&mut self) {
+        if self.core.is_some() && !self.is_publishing() {
+            self.tick_entry_orders();
+            self.backfill();
+        }
+    }
+
+    /// Gives up what was asked for and did not come, and blocks whose entry did not.
+    pub(super) fn expire_runs(&mut self) {
         let now = self.now.mono;
         if self.core.is_none() {
             return;
@@ -426,7 +462,9 @@ impl Swarm {
         let mut unexplained = Vec::new();
         for peer in self.peers.values_mut() {
             // Given up: a peer need not answer all asks, and the number is free again.
-            peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
+            if !peer.runs.is_empty() {
+                peer.runs.retain(|_, run| now.since_us(run.at) < RUN_US);
+            }
             let held = peer.held.len();
             peer.held.retain(|held| now.since_us(held.at) < patience);
             if peer.held.len() < held {
@@ -435,10 +473,6 @@ impl Swarm {
         }
         for link in unexplained {
             self.strike(link, &"a block without an entry");
-        }
-        if !self.is_publishing() {
-            self.tick_entry_orders();
-            self.backfill();
         }
     }
 
@@ -471,7 +505,7 @@ impl Swarm {
 
     /// Our subscriptions to entries that are asked or granted.
     pub(super) fn entry_orders(&self) -> impl Iterator<Item = (Link, u8)> + '_ {
-        self.peers.values().flat_map(|p| {
+        self.suppliers().flat_map(|p| {
             let entries =
                 |o: &super::peer::Order| o.stripe.is_none() && o.state != OrderState::Ending;
             p.orders.iter().filter(move |(_, o)| entries(o)).map(|(id, _)| (p.link, *id))
@@ -487,7 +521,7 @@ impl Swarm {
         let Some(core) = &self.core else { return };
         let Some(head) = core.feed.head() else { return };
         let below = core.feed.oldest().map_or(head.index, |g| g.entry.head.index);
-        let gap_free = core.feed.iter().count() as u32 == head.index.0 - below.0 + 1;
+        let gap_free = core.feed.len() as u32 == head.index.0 - below.0 + 1;
         let from = if gap_free { below.minus(1) } else { head.index };
         // By chance, so that one who answers with nothing of use cannot keep us from starting.
         let able: Vec<Link> = self

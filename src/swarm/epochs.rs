@@ -151,7 +151,7 @@ impl Swarm {
         let upstream = |p: &&super::peer::Peer| {
             p.orders.values().any(|o| o.stripe.is_some() && o.state == OrderState::Active)
         };
-        let nearest = self.peers.values().filter(upstream).map(|p| p.hops).min();
+        let nearest = self.suppliers().filter(upstream).map(|p| p.hops).min();
         nearest.map_or(HOPS_UNKNOWN, |hops| hops.saturating_add(1))
     }
 
@@ -178,6 +178,8 @@ impl Swarm {
             peer.haves.insert(index);
         }
         peer.kept_us = u64::from(window.kept_ms) * 1000;
+        let window_us = self.core.as_ref().map_or(u64::MAX, |core| core.torrent.stream.window_us);
+        self.any_less |= (1..window_us).contains(&peer.kept_us);
         peer.gone_below = PieceIndex(0);
         if changed {
             // Its requests and subscriptions of the old epoch are void, and so are ours at it. It

@@ -73,7 +73,7 @@ impl Swarm {
                     peer.filter(|p| p.metadata_asked.is_some_and(|(n, _)| n == piece))
                 {
                     // Not asked again: it said that it has none.
-                    peer.extended.metadata_size = None;
+                    peer.metadata_size = None;
                     peer.metadata_asked = None;
                 }
             }
@@ -169,11 +169,11 @@ impl Swarm {
         for peer in self.peers.values_mut() {
             if peer.metadata_asked.is_some_and(|(_, at)| now.since_us(at) > METADATA_ANSWER_US) {
                 peer.metadata_asked = None;
-                peer.extended.metadata_size = None;
+                peer.metadata_size = None;
             }
         }
         let claims = |p: &Peer, small: bool| {
-            let size = p.extended.metadata_size.filter(|_| p.metadata_asked.is_none())?;
+            let size = p.metadata_size.filter(|_| p.metadata_asked.is_none())?;
             ((size <= METADATA_PIECE_LEN) == small).then_some((p.link, size))
         };
         let large = self.metadata.large.as_ref().map(|large| (large.from, large.since));
@@ -191,12 +191,12 @@ impl Swarm {
         }
         if let Some((from, since)) = large {
             let peer = self.peers.get_mut(&from);
-            let goes_on = peer.as_ref().is_some_and(|p| p.extended.metadata_size.is_some());
+            let goes_on = peer.as_ref().is_some_and(|p| p.metadata_size.is_some());
             if goes_on && now.since_us(since) < METADATA_LARGE_US {
                 return;
             }
             if let Some(peer) = peer {
-                peer.extended.metadata_size = None;
+                peer.metadata_size = None;
                 peer.metadata_asked = None;
             }
             self.metadata.large = None;

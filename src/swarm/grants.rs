@@ -14,8 +14,6 @@ use crate::wire::tlv::Tlvs;
 /// be asked for. In a swarm where hardly anybody has room for a stripe it is little.
 const FLOW_SHARE_PERCENT: u64 = 90;
 const FLOW_SHARE_TIGHT_PERCENT: u64 = 96;
-/// Of a limit that was learnt: it may be too high.
-const FLOW_SHARE_LEARNT_PERCENT: u64 = 80;
 /// A stripe whose blocks are overdue by this much is not granted to others.
 const STARVED_US: u64 = 300_000;
 /// Copies of the stream that are sent without a limit, at first and at most: a source leaves the
@@ -108,7 +106,7 @@ impl Swarm {
         if self.is_publishing() {
             return self.rng.next_u64() as u32 | 1;
         }
-        let from_source = self.peers.values().filter(|p| p.hops == 0);
+        let from_source = self.suppliers().filter(|p| p.hops == 0);
         let mut orders = from_source.flat_map(|p| p.orders.values());
         orders.find(|o| o.state == OrderState::Active && o.credit != 0).map_or(0, |o| o.credit)
     }
@@ -139,11 +137,8 @@ impl Swarm {
             return (Some(Cover::ALL), Reason::NONE);
         }
         let max = if self.is_publishing() { ENTRY_FLOWS_SOURCE } else { ENTRY_FLOWS_VIEWER };
-        let others = self
-            .peers
-            .values()
-            .filter(|p| !fed(p) && p.flows.values().any(|f| f.cover.is_none()))
-            .count();
+        let others =
+            self.fed().filter(|p| !fed(p) && p.flows.values().any(|f| f.cover.is_none())).count();
         if others < max { (Some(Cover::ALL), Reason::NONE) } else { (None, Reason::FULL) }
     }
 
@@ -206,7 +201,7 @@ impl Swarm {
             return None;
         }
         let (next, k) = (self.upstream.next_block(), self.upstream.k());
-        let others = self.peers.values().filter(|p| p.link != link).flat_map(|p| {
+        let others = self.fed().filter(|p| p.link != link).flat_map(|p| {
             p.flows.iter().filter_map(move |(id, flow)| {
                 let cover = flow.open_cover(next).filter(|c| c.k == k)?;
                 let stripe = cover.stripes.trailing_zeros() as u8;
@@ -224,7 +219,7 @@ impl Swarm {
         }
         let next = self.upstream.next_block();
         let stripe = wish.stripes.trailing_zeros() as u8;
-        let others = self.peers.values().filter(|p| p.link != link);
+        let others = self.fed().filter(|p| p.link != link);
         let same = others.flat_map(|p| {
             let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
             same.map(move |(id, _)| (p.flows_open(next), self.weight(p, stripe), p.link, *id))
@@ -247,7 +242,7 @@ impl Swarm {
     fn lightest(&self, link: Link, wish: &Cover) -> Option<(u8, Link, u8)> {
         let next = self.upstream.next_block();
         let stripe = wish.stripes.trailing_zeros() as u8;
-        let others = self.peers.values().filter(|p| p.link != link);
+        let others = self.fed().filter(|p| p.link != link);
         let same = others.flat_map(|p| {
             let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
             same.map(move |(id, _)| (self.weight(p, stripe), p.link, *id))
@@ -261,7 +256,7 @@ impl Swarm {
         if self.is_publishing() || wish.k != k {
             return false;
         }
-        let direct = self.peers.values().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
+        let direct = self.suppliers().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
         let direct = direct.filter(|o| o.state == OrderState::Active);
         direct.filter_map(|o| o.stripe).any(|stripe| wish.stripes == 1 << stripe)
     }
@@ -278,7 +273,7 @@ impl Swarm {
     fn primary_lack(&self) -> f64 {
         let budget = self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02);
         let next = self.upstream.next_block();
-        let flows = self.peers.values().flat_map(|p| p.flows.values());
+        let flows = self.fed().flat_map(|p| p.flows.values());
         let flows = flows.filter_map(|f| f.open_cover(next));
         let primary: f64 = flows.filter(|cover| self.is_primary(cover)).map(|c| share(&c)).sum();
         (budget * RESERVE - primary).max(0.0)
@@ -316,7 +311,7 @@ impl Swarm {
         let ours = |stripe: &u8| Cover { k, stripes: 1 << stripe, part: 0xff };
         let needed: Vec<u8> = (0..k).filter(|stripe| ours(stripe).meets(wish)).collect();
         let supplied = |stripe: &u8| {
-            self.peers.values().filter(|p| p.link != link).any(|p| {
+            self.suppliers().filter(|p| p.link != link).any(|p| {
                 p.orders.values().any(|o| {
                     o.stripe == Some(*stripe)
                         && o.state == OrderState::Active
@@ -331,15 +326,16 @@ impl Swarm {
         needed.iter().all(supplied)
     }
 
+    /// Whether a stripe more is worth more than room for requests: the swarm is tight, and what our
+    /// uplink carries is known.
+    fn is_short_of_room(&self) -> bool {
+        self.offers.is_tight() && !self.is_publishing() && self.config.upload_limit.is_some()
+    }
+
     /// Bytes per second that subscriptions may take.
     pub(super) fn flow_budget(&self) -> u64 {
         match self.upload_limit() {
-            Some(limit) if self.config.upload_limit.is_none() => {
-                limit * FLOW_SHARE_LEARNT_PERCENT / 100
-            }
-            Some(limit) if self.offers.is_tight() && !self.is_publishing() => {
-                limit * FLOW_SHARE_TIGHT_PERCENT / 100
-            }
+            Some(limit) if self.is_short_of_room() => limit * FLOW_SHARE_TIGHT_PERCENT / 100,
             Some(limit) => limit * FLOW_SHARE_PERCENT / 100,
             None => self.uplink.budget(self.stream_rate()),
         }
@@ -358,7 +354,7 @@ impl Swarm {
             return;
         }
         let (now, rate) = (self.now.mono, self.stream_rate());
-        let fed = self.peers.values().filter(|p| p.is_fed() && p.is_alert(now));
+        let fed = self.fed().filter(|p| p.is_fed() && p.is_alert(now));
         let mut rises: Vec<u64> = fed.filter_map(|p| p.rise_us(now)).collect();
         self.uplink.tick(now, rate, &mut rises);
         let Some(limit) = self.upload_limit() else { return };
@@ -366,10 +362,10 @@ impl Swarm {
         bucket.set_rate(limit, now);
     }
 
-    /// Peers that are there: a copy for one who is gone without a word is none.
+    /// Peers with subscriptions that are there: a copy for one who is gone without a word is none.
     fn served(&self) -> impl Iterator<Item = &Peer> {
         let now = self.now.mono;
-        self.peers.values().filter(move |p| p.is_alert(now) || !p.is_stuck(now))
+        self.fed().filter(move |p| p.is_alert(now) || !p.is_stuck(now))
     }
 
     /// The share of the stream that could still be granted; 1.0 is one copy.
@@ -417,8 +413,7 @@ impl Swarm {
         self.shed_at = now.after_us(SHED_US / over.clamp(1, SHED_TIMES_MAX));
         let next = self.upstream.next_block();
         let flows: Vec<(Cover, Link, u8)> = self
-            .peers
-            .values()
+            .fed()
             .flat_map(|p| p.flows.iter().map(move |(id, f)| (p.link, *id, f)))
             .filter_map(|(link, id, f)| Some((f.open_cover(next)?, link, id)))
             .collect();
@@ -440,7 +435,7 @@ impl Swarm {
     pub(super) fn end_finished_flows(&mut self) {
         let next = self.upstream.next_block();
         let (epoch, mut over) = (self.epoch(), Vec::new());
-        for peer in self.peers.values() {
+        for peer in self.fed() {
             for (id, flow) in &peer.flows {
                 let past = flow.cover.is_some() && flow.epoch == epoch && flow.last < next;
                 if past && !peer.jobs.values().any(|job| job.flow == Some(*id)) {

@@ -55,6 +55,14 @@ pub enum In {
         /// The frame.
         frame: Bytes,
     },
+    /// Several frames arrived together: the same as one [`In::Frame`] for each, in one turn. What
+    /// stands behind a frame for which the machine closes the connection is not looked at.
+    Frames {
+        /// On which connection.
+        link: Link,
+        /// The frames, in order.
+        frames: Vec<Bytes>,
+    },
     /// The byte stream of a connection cannot be split into frames; the driver reads no more.
     Malformed {
         /// On which connection.
@@ -69,6 +77,8 @@ pub enum In {
         /// Bytes, heads included.
         bytes: usize,
     },
+    /// The same for several connections, told in one turn.
+    SentAll(Vec<(Link, usize)>),
     /// A connection is gone; nothing more comes or goes on it.
     Down {
         /// Which one.

@@ -50,6 +50,9 @@ impl Swarm {
 
     /// Takes for gone what a peer no longer keeps by its own word, seen from our head.
     pub(super) fn slide_haves(&mut self) {
+        if !self.any_less {
+            return;
+        }
         let Some(core) = &self.core else { return };
         let Some(head) = core.feed.highest().map(|g| g.entry.head) else { return };
         let less = |p: &&mut Peer| {

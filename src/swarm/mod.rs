@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`config`] | what a swarm is started with |
 //! | [`io`] | what it is told and what it wants done |
-//! | [`peer`] | what is known of one connection |
+//! | [`peer`], `peers` | what is known of one connection, and all of them |
 //! | `connection` | how a connection begins, which message goes where, why it ends |
 //! | `entries` | how the feed spreads |
 //! | `epochs` | what happens when a source begins anew |
@@ -40,6 +40,7 @@ pub mod io;
 mod memory;
 mod offers;
 pub mod peer;
+mod peers;
 mod playback;
 mod pull;
 pub mod rate;
@@ -72,6 +73,7 @@ use exchange::MetadataFetch;
 use io::{Event, In, Out, ReaderId, Record, Trace, Via};
 use offers::Offers;
 use peer::Peer;
+use peers::Peers;
 use rate::Bucket;
 use roster::Roster;
 use source::Source;
@@ -83,6 +85,8 @@ use upstream::Upstream;
 const TICK_US: u64 = 50_000;
 /// A burst of two blocks: enough to keep a link busy, too little to queue behind.
 const BURST_LEN: u64 = 2 * 16_397;
+/// What takes seconds is looked at this often.
+const SLOW_TICK_US: u64 = 250_000;
 /// Readers at once.
 pub const READERS_MAX: usize = 256;
 /// Small messages that may wait for a peer that does not read; beyond, it is too slow to keep.
@@ -97,6 +101,43 @@ struct Core {
     clock: StreamClock,
 }
 
+/// The connections that are worth a look for one purpose, so that nobody has to look at all.
+#[derive(Debug, Default)]
+struct Near {
+    /// With jobs that wait.
+    loaded: BTreeSet<Link>,
+    /// With bytes handed to the driver that have not left yet.
+    sending: BTreeSet<Link>,
+    /// With subscriptions of theirs.
+    fed: BTreeSet<Link>,
+    /// With subscriptions of ours.
+    ordered: BTreeSet<Link>,
+    /// With requests of ours.
+    asked: BTreeSet<Link>,
+    /// With blocks that wait for their entry.
+    holding: BTreeSet<Link>,
+    /// Written to in this turn beyond what may wait for one who does not read.
+    stuck: Vec<Link>,
+}
+
+impl Near {
+    fn forget(&mut self, link: Link) {
+        self.loaded.remove(&link);
+        self.sending.remove(&link);
+        self.fed.remove(&link);
+        self.ordered.remove(&link);
+        self.asked.remove(&link);
+        self.holding.remove(&link);
+    }
+}
+
+/// How the stream runs at present; reckoned anew with each entry.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    piece_us: u64,
+    rate: u64,
+}
+
 /// One stream and everybody we know who has to do with it.
 #[derive(Debug)]
 pub struct Swarm {
@@ -106,7 +147,10 @@ pub struct Swarm {
     started: Option<Time>,
     core: Option<Core>,
     metadata: MetadataFetch,
-    peers: BTreeMap<Link, Peer>,
+    peers: Peers,
+    /// Which of them are worth a look: each set holds at least those it is named for, and what is
+    /// no longer one is taken out when it is met.
+    near: Near,
     roster: Roster,
     out: VecDeque<Out>,
     /// Small messages of this turn, by connection: they leave in one write.
@@ -117,6 +161,14 @@ pub struct Swarm {
     /// What readers who are gone had played.
     played_before: Played,
     source: Option<Source>,
+    /// Whether a reader may be given something since it was looked at.
+    play_dirty: bool,
+    /// Length of a piece in microseconds and bytes of stream per second at present.
+    pace: Pace,
+    /// Others' clocks minus ours, in microseconds: the median.
+    clock_offset_us: i64,
+    /// Whether any peer keeps less than the torrent's window.
+    any_less: bool,
     upstream: Upstream,
     offers: Offers,
     credits: Credits,
@@ -164,6 +216,12 @@ pub struct Swarm {
     needs_newer_told: bool,
     stopping: bool,
     pull_dirty: bool,
+    /// When a block that is on its way will be asked for by time alone.
+    pull_at: Time,
+    /// Incomplete pieces of which a block is wanted that nobody could be asked for.
+    wanting: BTreeSet<PieceIndex>,
+    /// When slow maintenance is due.
+    slow_at: Time,
 
     lags: Lags,
     /// How old pieces were when they were whole, of what was published since we listen.
@@ -184,7 +242,8 @@ impl Swarm {
             started: None,
             core: None,
             metadata: MetadataFetch::default(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
+            near: Near::default(),
             roster,
             out: VecDeque::new(),
             small: BTreeMap::new(),
@@ -192,6 +251,10 @@ impl Swarm {
             readers: BTreeMap::new(),
             played_before: Played::default(),
             source: None,
+            play_dirty: false,
+            pace: Pace { piece_us: 250_000, rate: 500_000 },
+            clock_offset_us: 0,
+            any_less: false,
             upstream,
             offers: Offers::default(),
             credits: Credits::default(),
@@ -225,6 +288,9 @@ impl Swarm {
             needs_newer_told: false,
             stopping: false,
             pull_dirty: false,
+            pull_at: Time::ZERO,
+            wanting: BTreeSet::new(),
+            slow_at: Time::ZERO,
             lags: Lags::default(),
             arrivals: Arrivals::default(),
             totals: status::Totals::default(),
@@ -268,7 +334,9 @@ impl Swarm {
     fn learn_torrent(&mut self, raw: &Bytes) -> bool {
         let Some(torrent) = Torrent::from_info(raw) else { return false };
         let Some(feed) = Feed::new(torrent.stream) else { return false };
-        let store = Store::new(torrent.stream.window_us, self.config.memory_max);
+        let feed = feed.with_proven(self.config.proven.clone());
+        let store = Store::new(torrent.stream.window_us, self.config.memory_max)
+            .with_proven(self.config.proven.clone());
         let clock = StreamClock::default();
         self.kept_us = torrent.stream.window_us;
         self.core = Some(Core { torrent, feed, store, clock });
@@ -279,6 +347,7 @@ impl Swarm {
             let _ = core.feed.offer(&head);
             self.head_kept = core.feed.head();
         }
+        self.note_pace();
         true
     }
 
@@ -312,7 +381,7 @@ impl Swarm {
 
     /// Queues an extension message, if the peer understands it.
     fn send_extended(&mut self, link: Link, extension: Extension, payload: Bytes) -> bool {
-        let id = self.peers.get(&link).and_then(|p| p.extended.id_of(extension));
+        let id = self.peers.get(&link).and_then(|p| p.ids.of(extension));
         let Some(id) = id else { return false };
         self.send(link, &Message::Extended { id, payload });
         true
@@ -320,12 +389,27 @@ impl Swarm {
 
     /// Queues a message of the live extension.
     fn send_live(&mut self, link: Link, live: &Live) -> bool {
+        if matches!(live, Live::Subscribe(_)) {
+            self.near.ordered.insert(link);
+        }
         self.send_extended(link, Extension::Live(live.kind()), live.encode())
     }
 
     /// Hands bytes to the driver: what is queued for the link, then `body`.
     fn write(&mut self, link: Link, body: Bytes) {
         let head = self.small.remove(&link).unwrap_or_default().freeze();
+        self.hand_over(link, head, body);
+    }
+
+    /// Hands small messages for a link to the driver for which nothing else is queued.
+    fn write_alone(&mut self, link: Link, head: Bytes) {
+        if let Some(peer) = self.peers.get_mut(&link) {
+            peer.last_out = self.now.mono;
+        }
+        self.hand_over(link, head, Bytes::new());
+    }
+
+    fn hand_over(&mut self, link: Link, head: Bytes, body: Bytes) {
         let len = head.len() + body.len();
         let Some(peer) = self.peers.get_mut(&link) else { return };
         if len == 0 {
@@ -335,6 +419,10 @@ impl Swarm {
             peer.moved_at = self.now.mono;
         }
         peer.queued += len;
+        self.near.sending.insert(link);
+        if peer.queued > QUEUE_LEN_MAX {
+            self.near.stuck.push(link);
+        }
         if let Some(bucket) = &mut self.bucket {
             bucket.spend(len);
         }
@@ -343,13 +431,11 @@ impl Swarm {
     }
 
     fn flush(&mut self) {
-        let links: Vec<Link> = self.small.keys().copied().collect();
-        for link in links {
+        while let Some((link, _)) = self.small.first_key_value() {
+            let link = *link;
             self.write(link, Bytes::new());
         }
-        let stuck: Vec<Link> =
-            self.peers.values().filter(|p| p.queued > QUEUE_LEN_MAX).map(|p| p.link).collect();
-        for link in stuck {
+        for link in std::mem::take(&mut self.near.stuck) {
             self.close(link, "does not read what it is sent", false);
         }
     }
@@ -358,7 +444,9 @@ impl Swarm {
     fn tick(&mut self) {
         let now = self.now.mono;
         self.tick_at = now.after_us(TICK_US);
-        self.check_connections();
+        if now >= self.slow_at {
+            self.slow_tick();
+        }
         self.tell_haves();
         self.tell_changes();
         self.tick_metadata();
@@ -367,14 +455,42 @@ impl Swarm {
         self.tick_feed();
         self.tick_upstream();
         self.tell_offer();
-        self.tick_choker();
-        self.tick_exchange();
-        self.tick_clocks();
         self.expire_jobs();
         self.expire_requests();
         self.keep_head();
         self.dial();
-        self.pull_dirty = true;
+    }
+
+    /// What need not be looked at twenty times a second.
+    fn slow_tick(&mut self) {
+        self.slow_at = self.now.mono.after_us(SLOW_TICK_US);
+        self.check_connections();
+        self.expire_runs();
+        self.tick_choker();
+        self.tick_exchange();
+        self.tick_clocks();
+        let peers = &self.peers;
+        let is = |link: &Link, held: fn(&Peer) -> bool| peers.get(link).is_some_and(held);
+        self.near.fed.retain(|link| is(link, |p| !p.flows.is_empty()));
+        self.near.ordered.retain(|link| is(link, |p| !p.orders.is_empty()));
+        self.near.asked.retain(|link| is(link, |p| !p.asked.is_empty()));
+        self.near.holding.retain(|link| is(link, |p| !p.held.is_empty()));
+        self.near.loaded.retain(|link| is(link, |p| !p.jobs.is_empty()));
+    }
+
+    /// Peers with subscriptions of ours among them.
+    fn suppliers(&self) -> impl Iterator<Item = &Peer> {
+        self.near.ordered.iter().filter_map(|link| self.peers.get(link))
+    }
+
+    /// Peers with subscriptions of theirs among them.
+    fn fed(&self) -> impl Iterator<Item = &Peer> {
+        self.near.fed.iter().filter_map(|link| self.peers.get(link))
+    }
+
+    /// Peers with waiting jobs among them.
+    fn loaded(&self) -> impl Iterator<Item = &Peer> {
+        self.near.loaded.iter().filter_map(|link| self.peers.get(link))
     }
 
     /// Dials while there are fewer connections than wanted.
@@ -431,7 +547,7 @@ impl Swarm {
         bound("readers", self.readers.len(), READERS_MAX)?;
         if let Some(core) = &self.core {
             bound("store", core.store.bytes(), core.store.bytes_max() + (1 << 20))?;
-            bound("entries", core.feed.iter().count(), limits::WINDOW_PIECES_MAX)?;
+            bound("entries", core.feed.len(), limits::WINDOW_PIECES_MAX)?;
             bound("pieces", core.store.len(), limits::WINDOW_PIECES_MAX + limits::RUN_ENTRIES_MAX)?;
         }
         let pieces_max = limits::WINDOW_PIECES_MAX + limits::RUN_ENTRIES_MAX;
@@ -442,6 +558,7 @@ impl Swarm {
         bound("addresses", self.roster.len(), roster::KNOWN_MAX)?;
         let all = self.peers.values().flat_map(|p| &p.held).map(|h| h.payload.len()).sum();
         bound("held blocks of all", all, entries::HELD_BYTES_ALL_MAX)?;
+        self.near_is_complete()?;
         for peer in self.peers.values() {
             bound("held pieces", peer.held.len(), 2 * 64)?;
             bound("early entries", peer.early_entries.len(), entries::EARLY_ENTRIES_MAX)?;
@@ -454,6 +571,28 @@ impl Swarm {
             let held: usize = peer.held.iter().map(|h| h.payload.len()).sum();
             bound("held blocks", held, entries::HELD_BYTES_MAX)?;
             bound("queued", peer.queued, QUEUE_LEN_MAX + (1 << 20))?;
+        }
+        Ok(())
+    }
+}
+
+impl Swarm {
+    /// Whether every connection that is worth a look is known to be.
+    fn near_is_complete(&self) -> Result<(), String> {
+        for peer in self.peers.values() {
+            let link = peer.link;
+            for (what, is, known) in [
+                ("loaded", !peer.jobs.is_empty(), self.near.loaded.contains(&link)),
+                ("sending", peer.queued > 0, self.near.sending.contains(&link)),
+                ("fed", !peer.flows.is_empty(), self.near.fed.contains(&link)),
+                ("ordered", !peer.orders.is_empty(), self.near.ordered.contains(&link)),
+                ("asked", !peer.asked.is_empty(), self.near.asked.contains(&link)),
+                ("holding", !peer.held.is_empty(), self.near.holding.contains(&link)),
+            ] {
+                if is && !known {
+                    return Err(format!("{link} is {what} and not known to be"));
+                }
+            }
         }
         Ok(())
     }
@@ -473,15 +612,25 @@ impl Machine for Swarm {
             In::Up { link, addr, dialled } => self.up(link, addr, dialled),
             In::DialFailed { addr } => self.roster.failed(addr, now.mono),
             In::Frame { link, frame } => self.frame(link, &frame),
+            In::Frames { link, frames } => {
+                for frame in &frames {
+                    self.frame(link, frame);
+                }
+            }
             In::Malformed { link, error } => self.fault(link, &error),
             In::Sent { link, bytes } => {
-                if let Some(peer) = self.peers.get_mut(&link) {
-                    peer.queued = peer.queued.saturating_sub(bytes);
-                    peer.moved_at = now.mono;
-                }
-                self.uplink.sent(now.mono, bytes);
+                self.sent(link, bytes);
                 if now.mono < self.tick_at {
                     // Nothing else has changed.
+                    self.pump();
+                    return self.flush();
+                }
+            }
+            In::SentAll(all) => {
+                for (link, bytes) in all {
+                    self.sent(link, bytes);
+                }
+                if now.mono < self.tick_at {
                     self.pump();
                     return self.flush();
                 }
@@ -495,6 +644,7 @@ impl Machine for Swarm {
             In::ReaderCredit { reader, pieces } => {
                 if let Some(reader) = self.readers.get_mut(&reader) {
                     reader.add_credit(pieces);
+                    self.play_dirty = true;
                 }
             }
             In::RemoveReader { reader } => self.remove_reader(reader),
@@ -503,9 +653,14 @@ impl Machine for Swarm {
         }
         if now.mono >= self.tick_at {
             self.tick();
+            self.play_dirty = true;
         }
         self.publish_due();
-        self.play();
+        if self.play_dirty || self.reader_at() <= now.mono {
+            self.play_dirty = false;
+            self.play();
+        }
+        self.pull_dirty |= now.mono >= self.pull_at;
         self.pull();
         self.pump();
         self.flush();
@@ -519,7 +674,7 @@ impl Machine for Swarm {
         if self.stopping {
             return None;
         }
-        let readers = self.readers.values().map(Reader::deadline).min().unwrap_or(Time::NEVER);
+        let readers = self.reader_at();
         let source = self.source.as_ref().map_or(Time::NEVER, Source::deadline);
         let tick = if self.peers.is_empty() && self.source.is_none() {
             self.tick_at.max(self.roster.next_at())
@@ -531,6 +686,22 @@ impl Machine for Swarm {
 }
 
 impl Swarm {
+    /// Bytes have left for the network.
+    fn sent(&mut self, link: Link, bytes: usize) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.queued = peer.queued.saturating_sub(bytes);
+        peer.moved_at = self.now.mono;
+        if peer.queued == 0 {
+            self.near.sending.remove(&link);
+        }
+        self.uplink.sent(self.now.mono, bytes);
+    }
+
+    /// When a reader may be given something by time alone.
+    fn reader_at(&self) -> Time {
+        self.readers.values().map(Reader::deadline).min().unwrap_or(Time::NEVER)
+    }
+
     fn found(&mut self, via: Via, addrs: &[std::net::SocketAddr]) {
         if self.config.feed_only && via != Via::User {
             return;

@@ -124,7 +124,7 @@ impl Swarm {
         if self.is_publishing() {
             return 0;
         }
-        let bringing = self.peers.values().filter(|p| {
+        let bringing = self.suppliers().filter(|p| {
             p.orders.values().any(|o| o.stripe.is_none() && o.state == OrderState::Active)
         });
         let bases = bringing.filter_map(|p| {
@@ -180,7 +180,7 @@ impl Swarm {
     pub(super) fn note_left(&mut self, no: BlockNo, queued: Time) {
         let stripe = (no.0 % u64::from(self.upstream.k().max(1))) as u8;
         let key = (super::downstream::PUSH, no.0);
-        let last = !self.peers.values().any(|p| p.jobs.contains_key(&key));
+        let last = !self.loaded().any(|p| p.jobs.contains_key(&key));
         self.offers.left(stripe, self.now.mono.since_us(queued), last);
     }
 
@@ -205,7 +205,7 @@ impl Swarm {
     /// The flows that share blocks with a cover.
     pub(super) fn flows_of(&self, cover: &Cover) -> impl Iterator<Item = (&Peer, &Flow)> {
         let (next, cover) = (self.upstream.next_block(), *cover);
-        let flows = self.peers.values().flat_map(|p| p.flows.values().map(move |f| (p, f)));
+        let flows = self.fed().flat_map(|p| p.flows.values().map(move |f| (p, f)));
         flows.filter(move |(_, f)| f.open_cover(next).is_some_and(|c| c.meets(&cover)))
     }
 

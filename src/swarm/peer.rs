@@ -10,7 +10,7 @@ use super::haves::Haves;
 use super::rate::{Bucket, Meter};
 use super::uplink::Path;
 use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time};
-use crate::wire::extended::ExtendedHandshake;
+use crate::wire::extended::Ids;
 use crate::wire::live::{Cover, HOPS_UNKNOWN, Offer, Reason};
 
 /// Unverified blocks of pieces without an entry that one peer may have us hold: two pieces.
@@ -38,8 +38,8 @@ const RUN_BYTES_BURST: u64 = 512 << 10;
 /// A small offence is forgiven after this long.
 const STRIKE_FORGIVEN_US: u64 = 5_000_000;
 
-/// Entries remembered as shown by a peer, and to it.
-const SHOWED_MAX: usize = 512;
+/// Entries that may be on their way to a peer at once; of more it is not taken to know.
+const TOLD_LATELY_MAX: usize = 64;
 /// A `have` that comes sooner than this after its entry went out may have crossed it on the way.
 const CROSSING_US_MIN: u64 = 250_000;
 
@@ -201,8 +201,10 @@ pub struct Peer {
     pub id: PeerId,
     /// Whether it speaks BEP 6.
     pub fast: bool,
-    /// Its extension handshake.
-    pub extended: ExtendedHandshake,
+    /// Under which numbers it wants our extension messages.
+    pub ids: Ids,
+    /// Length of the `info` dictionary that it says it has.
+    pub metadata_size: Option<usize>,
 
     /// The epoch it declared; 0 before it did.
     pub epoch: Epoch,
@@ -252,10 +254,12 @@ pub struct Peer {
     /// Number of the last requested job.
     pub job_seq: u64,
     sent: VecDeque<BlockId>,
-    /// Pieces of the present epoch whose entries it showed us lately.
-    showed: VecDeque<PieceIndex>,
-    /// Pieces of the present epoch whose entries it was sent lately, and when.
-    told: VecDeque<(PieceIndex, Time)>,
+    /// Pieces of the present epoch whose entries it showed us.
+    showed: Haves,
+    /// Pieces of the present epoch whose entries it was sent.
+    told: Haves,
+    /// Those of which it may not know yet, and when they were sent.
+    told_lately: VecDeque<(PieceIndex, Time)>,
     /// Pieces of which it sent a bad block and whose entry it has yet to show.
     pub accused: BTreeSet<PieceIndex>,
     /// It had no room for a request: it is not asked again before.
@@ -328,7 +332,8 @@ impl Peer {
             up_at: now,
             id: PeerId::default(),
             fast: false,
-            extended: ExtendedHandshake::default(),
+            ids: Ids::default(),
+            metadata_size: None,
             epoch: Epoch(0),
             window_seen: false,
             haves: Haves::default(),
@@ -353,8 +358,9 @@ impl Peer {
             job_seq: 0,
             sent: VecDeque::new(),
             busy_until: Time::ZERO,
-            showed: VecDeque::new(),
-            told: VecDeque::new(),
+            showed: Haves::default(),
+            told: Haves::default(),
+            told_lately: VecDeque::new(),
             accused: BTreeSet::new(),
             held: Vec::new(),
             runs: BTreeMap::new(),
@@ -462,17 +468,14 @@ impl Peer {
 
     /// Notes that it showed us an entry. True if it is accused of a bad block of that piece.
     pub fn note_showed(&mut self, index: PieceIndex) -> bool {
-        if self.showed.len() >= SHOWED_MAX {
-            self.showed.pop_front();
-        }
-        self.showed.push_back(index);
+        self.showed.insert(index);
         self.accused.contains(&index)
     }
 
     /// Whether it showed us the entry of this piece lately.
     #[must_use]
     pub fn showed(&self, index: PieceIndex) -> bool {
-        self.showed.contains(&index)
+        self.showed.has(index)
     }
 
     /// Forgets what an epoch's end makes void: requests, subscriptions to blocks, what was sent.
@@ -487,27 +490,48 @@ impl Peer {
 
     /// Notes that it was sent an entry.
     pub fn note_told(&mut self, index: PieceIndex, now: Time) {
-        if self.told.iter().any(|(told, _)| *told == index) {
+        let crossing = self.crossing_us();
+        while let Some((index, at)) = self.told_lately.front().copied() {
+            if now.since_us(at) <= crossing {
+                break;
+            }
+            self.told_lately.pop_front();
+            self.told.insert(index);
+        }
+        let lately = || self.told_lately.iter().any(|(told, _)| *told == index);
+        if self.told.has(index) || self.told_lately.len() >= TOLD_LATELY_MAX || lately() {
             return;
         }
-        if self.told.len() >= SHOWED_MAX {
-            self.told.pop_front();
-        }
-        self.told.push_back((index, now));
+        self.told_lately.push_back((index, now));
+    }
+
+    /// Within this time what was sent to it and what it says may cross on the way.
+    fn crossing_us(&self) -> u64 {
+        CROSSING_US_MIN.max(2 * self.rtt_us.unwrap_or(CROSSING_US_MIN))
     }
 
     /// Whether it was sent the entry of this piece so long ago that it speaks of the piece
     /// knowing it.
     #[must_use]
     pub fn was_told(&self, index: PieceIndex, now: Time) -> bool {
-        let crossing = CROSSING_US_MIN.max(2 * self.rtt_us.unwrap_or(CROSSING_US_MIN));
-        self.told.iter().any(|(told, at)| *told == index && now.since_us(*at) > crossing)
+        let crossing = self.crossing_us();
+        let lately = |(told, at): &(_, _)| *told == index && now.since_us(*at) > crossing;
+        self.told.has(index) || self.told_lately.iter().any(lately)
     }
 
     /// Forgets which entries it showed us and was sent, when we enter another epoch.
     pub fn forget_shown(&mut self) {
         self.showed.clear();
         self.told.clear();
+        self.told_lately.clear();
+    }
+
+    /// Forgets what it said of pieces below `index` and was told of them.
+    pub fn forget_below(&mut self, index: PieceIndex) {
+        self.haves.forget_below(index);
+        self.showed.forget_below(index);
+        self.told.forget_below(index);
+        self.accused = self.accused.split_off(&index);
     }
 
     /// Whether it gets blocks by subscription.

@@ -15,6 +15,7 @@ impl Swarm {
         if self.readers.len() < READERS_MAX {
             self.readers.insert(id, Reader::new(delay));
             self.pull_dirty = true;
+            self.play_dirty = true;
         } else {
             self.out.push_back(Out::Deliver { reader: id, item: Delivery::End });
         }

@@ -1,14 +1,16 @@
 //! Which missing block is asked of whom: repairs what subscriptions leave open, and fetches what
 //! lies behind the live edge for those who join.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Swarm;
 use super::io::{Event, Trace};
 use super::peer::{Asked, OrderState, Peer};
+use super::rate::Bucket;
 use crate::live::store::Put;
 use crate::units::{BLOCK_LEN, BlockId, BlockNo, Link, PieceIndex, Seq, Time};
 use crate::wire::limits::REQUESTS_QUEUED_MAX;
+use crate::wire::live::Cover;
 use crate::wire::message::{Message, Request};
 
 /// Requests open at one peer.
@@ -30,6 +32,10 @@ const BUSY_US: u64 = 400_000;
 const ACCUSED_MAX: usize = 16;
 /// A piece is announced within this time in a quiet swarm, and the time to the next tick.
 const HAVE_US: u64 = 150_000;
+/// What is missing is looked at again after this long at the latest, and sooner what nobody could
+/// be asked for.
+const LOOK_AGAIN_US: u64 = 100_000;
+const UNMET_US: u64 = 50_000;
 /// A swarm is quiet when nobody has asked for anything for so long.
 const QUIET_US: u64 = 3_000_000;
 /// The grace of a late block is this at least.
@@ -69,7 +75,8 @@ impl Swarm {
         if !asked && !ordered {
             return self.strike(link, &format_args!("block {block} of piece {index} unasked"));
         }
-        self.pull_dirty = true;
+        // One who was asked has room for another request.
+        self.pull_dirty |= asked && !self.wanting.is_empty();
         if no.is_none() {
             return self.hold(link, id, payload);
         }
@@ -135,8 +142,9 @@ impl Swarm {
 
     /// A block that had to be asked for counts against those who were to bring it.
     fn note_missed(&mut self, no: BlockNo) {
-        for order in self.peers.values_mut().flat_map(|p| p.orders.values_mut()) {
-            if order.state == OrderState::Active && order.brings(no) {
+        for link in &self.near.ordered {
+            let orders = self.peers.get_mut(link).into_iter().flat_map(|p| p.orders.values_mut());
+            for order in orders.filter(|o| o.state == OrderState::Active && o.brings(no)) {
                 order.missed += 1;
             }
         }
@@ -196,6 +204,7 @@ impl Swarm {
         self.incomplete.remove(&seq.index);
         self.entry_at.remove(&seq.index);
         self.totals.pieces_verified += 1;
+        self.play_dirty = true;
         if from.is_some() {
             let known = self.core.as_ref().and_then(|c| c.feed.get(seq.index));
             let head = known.map(|g| g.entry.head);
@@ -222,17 +231,32 @@ impl Swarm {
     /// write.
     pub(super) fn tell_haves(&mut self) {
         let (now, epoch) = (self.now.mono, self.epoch());
+        if self.untold.is_empty() {
+            return;
+        }
         let (due, later) = std::mem::take(&mut self.untold).into_iter().partition(|u| u.0 <= now);
         self.untold = later;
         let due: Vec<(Time, Seq)> = due;
-        for seq in due.into_iter().map(|(_, seq)| seq).filter(|seq| seq.epoch == epoch) {
-            let telling: Vec<Link> = self
-                .peers
-                .values()
-                .filter(|p| p.is_live() && p.window_seen && !self.may_leave_out(p, seq))
-                .map(|p| p.link)
-                .collect();
-            for link in telling {
+        let due: Vec<Seq> =
+            due.into_iter().map(|(_, seq)| seq).filter(|seq| seq.epoch == epoch).collect();
+        if due.is_empty() {
+            return;
+        }
+        let mut all = BytesMut::with_capacity(9 * due.len());
+        due.iter().for_each(|seq| Message::Have(seq.index).put_head(&mut all));
+        let all = all.freeze();
+        let telling = |p: &&Peer| p.is_live() && p.window_seen;
+        let links: Vec<Link> = self.peers.values().filter(telling).map(|p| p.link).collect();
+        for link in links {
+            let Some(peer) = self.peers.get(&link) else { continue };
+            let told = |seq: &&Seq| !self.may_leave_out(peer, **seq);
+            if !self.small.contains_key(&link) && due.iter().all(|seq| told(&seq)) {
+                // Most are told the same, and nothing else: one buffer serves all of them.
+                self.write_alone(link, all.clone());
+                continue;
+            }
+            let told: Vec<Seq> = due.iter().filter(told).copied().collect();
+            for seq in told {
                 self.send(link, &Message::Have(seq.index));
             }
         }
@@ -241,8 +265,7 @@ impl Swarm {
     /// A `have` may be left out only towards one who announced the piece itself and is neither the
     /// source nor an upstream of ours (`specs/wire.md`, section Haves).
     fn may_leave_out(&self, peer: &Peer, seq: Seq) -> bool {
-        let upstream = peer.orders.values().any(|o| o.stripe.is_some());
-        peer.holds(seq) && peer.hops != 0 && !upstream
+        peer.holds(seq) && peer.hops != 0 && !peer.orders.values().any(|o| o.stripe.is_some())
     }
 
     fn bad_block(&mut self, link: Link, id: BlockId) {
@@ -307,7 +330,8 @@ impl Swarm {
     pub(super) fn expire_requests(&mut self) {
         let now = self.now.mono;
         let mut given_up = Vec::new();
-        for peer in self.peers.values() {
+        let of_us = self.near.asked.iter().filter_map(|link| self.peers.get(link));
+        for peer in of_us {
             for (id, asked) in peer.asked.iter().filter(|(_, asked)| !asked.stale) {
                 let waited = now.since_us(asked.at);
                 let relieved = peer.hops == 0 && waited > RELIEF_US && self.is_relieved(*id);
@@ -316,6 +340,7 @@ impl Swarm {
                 }
             }
         }
+        self.pull_dirty |= !given_up.is_empty();
         for (link, id) in given_up {
             if let Some(asked) = self.peers.get_mut(&link).and_then(|p| p.asked.get_mut(&id)) {
                 asked.stale = true;
@@ -325,8 +350,10 @@ impl Swarm {
             }
             self.cancel(link, id);
         }
-        for peer in self.peers.values_mut() {
-            peer.asked.retain(|_, asked| now.since_us(asked.at) < FORGET_US);
+        for link in &self.near.asked {
+            if let Some(peer) = self.peers.get_mut(link) {
+                peer.asked.retain(|_, asked| now.since_us(asked.at) < FORGET_US);
+            }
         }
     }
 
@@ -356,41 +383,69 @@ impl Swarm {
         let grace = self.grace_us();
         // What is not here when half its delay is over is fetched whatever was promised.
         let patience = grace.max(self.delay_us() / 2);
+        let orders = self.suppliers().flat_map(|p| p.orders.values());
+        let brought: Vec<(BlockNo, Cover, u64)> = orders
+            .filter(|o| o.stripe.is_some() && o.state == OrderState::Active)
+            .map(|o| (o.first, o.cover, o.lag_us.unwrap_or(0)))
+            .collect();
+        // Where all stripes are granted, nothing of a young piece is due: no need to look at it.
+        let stripes =
+            brought.iter().fold(
+                0,
+                |all, (_, cover, _)| {
+                    if cover.part == 0xff { all | cover.stripes } else { all }
+                },
+            );
+        let k = self.upstream.k();
+        let whole = stripes == u32::MAX >> (32 - u32::from(k.clamp(1, 32)))
+            && brought.iter().all(|(_, cover, _)| cover.k == k);
+        let all_from = brought.iter().map(|(first, ..)| *first).max().filter(|_| whole);
+        let least_lag = brought.iter().map(|(.., lag)| *lag).min().unwrap_or(0);
+        let young = grace.max(2 * least_lag).min(patience);
         let mut wanted = Vec::new();
+        self.pull_at = now.after_us(LOOK_AGAIN_US);
         for index in self.incomplete.range(floor..).take(PIECES_PER_PASS) {
             let Some(core) = &self.core else { return };
             let seq = Seq { epoch, index: *index };
             let Some(piece) = core.store.piece(seq) else { continue };
             let age = self.entry_at.get(index).map_or(u64::MAX, |at| now.since_us(*at));
-            for block in 0..piece.genuine.entry.head.blocks() {
+            let head = &piece.genuine.entry.head;
+            if age < young && all_from.is_some_and(|first| first <= head.first_block) {
+                self.pull_at = self.pull_at.min(now.after_us(young - age));
+                continue;
+            }
+            for block in 0..head.blocks() {
                 let id = BlockId { piece: *index, block };
                 if !piece.lacks(block) || self.in_flight.contains_key(&id) {
                     continue;
                 }
-                let no = BlockNo(piece.genuine.entry.head.first_block.0 + u64::from(block));
-                if self.order_lag(no).is_some_and(|lag| age < grace.max(2 * lag).min(patience)) {
+                let no = BlockNo(head.first_block.0 + u64::from(block));
+                // How late the granted subscription that brings this block usually is.
+                let lag = brought
+                    .iter()
+                    .filter(|(first, cover, _)| *first <= no && cover.covers(no))
+                    .map(|(.., lag)| *lag)
+                    .min();
+                let due_at_age = lag.map_or(0, |lag| grace.max(2 * lag).min(patience));
+                if age < due_at_age {
+                    self.pull_at = self.pull_at.min(now.after_us(due_at_age - age));
                     continue;
                 }
                 wanted.push(id);
             }
         }
+        self.wanting.clear();
         for id in wanted {
-            if self.download.as_ref().is_some_and(|bucket| !bucket.is_open()) {
-                return;
-            }
-            if let Some(link) = self.holder(Seq { epoch, index: id.piece }, id) {
-                self.request(link, id);
+            let open = self.download.as_ref().is_none_or(Bucket::is_open);
+            let holder = if open { self.holder(Seq { epoch, index: id.piece }, id) } else { None };
+            match holder {
+                Some(link) => self.request(link, id),
+                None => {
+                    self.wanting.insert(id.piece);
+                    self.pull_at = self.pull_at.min(now.after_us(UNMET_US));
+                }
             }
         }
-    }
-
-    /// How late the granted subscription that brings this block usually is; `None` without one.
-    fn order_lag(&self, no: BlockNo) -> Option<u64> {
-        let orders = self.peers.values().flat_map(|p| p.orders.values());
-        orders
-            .filter(|o| o.state == OrderState::Active && o.brings(no))
-            .map(|o| o.lag_us.unwrap_or(0))
-            .min()
     }
 
     /// The peer to ask for a block: of those that hold its piece and serve us, the one with the
@@ -427,6 +482,7 @@ impl Swarm {
         let Some(len) = self.block_len(id) else { return };
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.asked.insert(id, Asked { at: now, stale: false });
+        self.near.asked.insert(link);
         self.requested_at = now;
         self.in_flight.insert(id, link);
         if let Some(bucket) = &mut self.download {

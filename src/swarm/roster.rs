@@ -16,6 +16,8 @@ const HEARSAY_MAX: usize = 600;
 const HOST_MAX: usize = 4;
 /// Banned hosts kept; the oldest bans are forgotten first.
 const BANNED_MAX: usize = 1000;
+/// When nothing can be dialled, what is known is looked through again after this long at most.
+const LOOK_AGAIN_US: u64 = 1_000_000;
 /// Dials under way at once.
 pub const DIALS_MAX: usize = 8;
 /// First pause after a failed dial or a lost connection; doubled with each further one.
@@ -67,6 +69,15 @@ pub struct Roster {
     ours: BTreeSet<SocketAddr>,
     policy: Policy,
     dialling: BTreeSet<SocketAddr>,
+    /// Addresses known that only peers named.
+    hearsay: usize,
+    /// No address can be dialled before this.
+    not_before: Time,
+}
+
+/// Whether only a peer's word stands for an address.
+fn is_hearsay(via: Via) -> bool {
+    matches!(via, Via::Pex | Via::Inbound)
 }
 
 impl Roster {
@@ -75,7 +86,8 @@ impl Roster {
     pub fn new(policy: Policy) -> Self {
         let (known, banned) = (BTreeMap::new(), BTreeMap::new());
         let (ours, dialling) = (BTreeSet::new(), BTreeSet::new());
-        Self { known, banned, ours, policy, dialling }
+        let (hearsay, not_before) = (0, Time::ZERO);
+        Self { known, banned, ours, policy, dialling, hearsay, not_before }
     }
 
     /// Takes addresses that somebody named; one listed 500 times is one.
@@ -97,19 +109,26 @@ impl Roster {
             }
             let state = State::Idle { until: Time::ZERO };
             self.known.insert(addr, Known { via, state, failures: 0 });
+            self.hearsay += usize::from(is_hearsay(via));
+            self.not_before = Time::ZERO;
         }
     }
 
     /// Whether one more address would give too much room to one host, or to what strangers say.
     fn is_crowded(&self, via: Via, addr: SocketAddr) -> bool {
-        let hearsay = |via| matches!(via, Via::Pex | Via::Inbound);
-        if !hearsay(via) {
+        if !is_hearsay(via) {
             return false;
         }
-        let host = |a: SocketAddr| matches!(Banned::of(a), Banned::Host(ip) if ip == addr.ip());
-        let of_host = self.known.keys().filter(|a| host(**a)).count();
-        let told = self.known.values().filter(|k| hearsay(k.via)).count();
-        of_host >= HOST_MAX || told >= HEARSAY_MAX
+        let port = |port| SocketAddr::new(addr.ip(), port);
+        let of_host = || self.known.range(port(0)..=port(u16::MAX)).count();
+        let alone = matches!(Banned::of(addr), Banned::Host(_));
+        self.hearsay >= HEARSAY_MAX || (alone && of_host() >= HOST_MAX)
+    }
+
+    fn remove(&mut self, addr: SocketAddr) -> bool {
+        let Some(known) = self.known.remove(&addr) else { return false };
+        self.hearsay -= usize::from(is_hearsay(known.via));
+        true
     }
 
     /// Forgets one address that is not in use: of a few drawn at random the one that failed most.
@@ -122,12 +141,12 @@ impl Roster {
             .collect();
         let drawn = (0..5).filter_map(|_| idle.get(rng.index(idle.len())));
         let worst = drawn.max_by_key(|addr| self.known.get(addr).map_or(0, |k| k.failures));
-        worst.copied().is_some_and(|addr| self.known.remove(&addr).is_some())
+        worst.copied().is_some_and(|addr| self.remove(addr))
     }
 
     /// An address to dial now; it counts as being dialled from here on.
     pub fn dial(&mut self, now: Time, rng: &mut Rng) -> Option<SocketAddr> {
-        if self.dialling.len() >= DIALS_MAX {
+        if self.dialling.len() >= DIALS_MAX || now < self.not_before {
             return None;
         }
         let due = |known: &Known| matches!(known.state, State::Idle { until } if until <= now);
@@ -140,7 +159,11 @@ impl Roster {
             .collect();
         // What the user named first, then what failed least, at random among equals.
         let rank = |k: &Known| (k.via != Via::User && k.via != Via::Magnet, k.failures.min(3));
-        let best = ready.iter().map(|(_, k)| rank(k)).min()?;
+        let Some(best) = ready.iter().map(|(_, k)| rank(k)).min() else {
+            // Bans end as well: looked at again after a while.
+            self.not_before = now.after_us(LOOK_AGAIN_US).min(self.next_at()).max(now.after_us(1));
+            return None;
+        };
         let equals: Vec<_> = ready.iter().filter(|(_, k)| rank(k) == best).collect();
         let (addr, _) = **equals.get(rng.index(equals.len()))?;
         self.known.get_mut(&addr)?.state = State::Dialling;
@@ -203,16 +226,17 @@ impl Roster {
         known.failures += 1;
         let longest = if known.via == Via::User { RETRY_NAMED_US_MAX } else { RETRY_US_MAX };
         known.state = State::Idle { until: now.after_us(doubled.min(longest).max(rest_us)) };
+        self.not_before = Time::ZERO;
         // Strangers' strangers that keep failing are forgotten.
         if known.failures > 6 && known.via == Via::Pex {
-            self.known.remove(&addr);
+            self.remove(addr);
         }
     }
 
     /// This address is our own.
     pub fn is_ours(&mut self, addr: SocketAddr) {
         self.dialling.remove(&addr);
-        self.known.remove(&addr);
+        self.remove(addr);
         if self.ours.len() < 64 {
             self.ours.insert(addr);
         }

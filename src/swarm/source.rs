@@ -188,6 +188,9 @@ impl Swarm {
     }
 
     pub(super) fn tick_source(&mut self) {
+        if self.source.is_none() {
+            return;
+        }
         let now = self.now;
         let connected = self.peers.values().filter(|p| p.is_live()).count();
         let Some(source) = &mut self.source else { return };

@@ -369,7 +369,12 @@ impl Swarm {
 
     /// Others' clocks minus ours: the median over peers, one vote a network.
     pub(super) fn clock_offset_us(&self) -> i64 {
-        self.clock_consensus().0
+        self.clock_offset_us
+    }
+
+    /// Asks anew what time it is for others.
+    pub(super) fn note_clocks(&mut self) {
+        self.clock_offset_us = self.clock_consensus().0;
     }
 
     /// The highest epoch that is believed, if enough others have the same time as we: otherwise

@@ -118,8 +118,9 @@ impl Swarm {
     pub(super) fn expect_blocks(&mut self, head: &Head) {
         let now = self.now.mono;
         self.upstream.pass(head);
-        for peer in self.peers.values_mut() {
-            for order in peer.orders.values_mut() {
+        for link in &self.near.ordered {
+            let orders = self.peers.get_mut(link).into_iter().flat_map(|p| p.orders.values_mut());
+            for order in orders {
                 let active = order.stripe.is_some() && order.state == OrderState::Active;
                 let mut covered = (head.first_block.0.max(order.first.0)..head.end_block().0)
                     .filter(|no| order.cover.covers(BlockNo(*no)));
@@ -178,11 +179,14 @@ impl Swarm {
         let now = self.now.mono;
         let lag = self.offers.path_us(stripe)?;
         let of_stripe = |p: &&Peer| p.orders.values().any(|o| o.stripe == Some(stripe));
-        let mut standing = self.peers.values().filter(of_stripe);
-        let (peer, more) = (standing.next()?, standing.next());
         let settled =
             |o: &Order| o.state == OrderState::Active && now.since_us(o.since) > IMPROVE_US;
-        if more.is_some() || !peer.orders.values().any(|o| o.stripe == Some(stripe) && settled(o)) {
+        let is_settled =
+            |p: &Peer| p.orders.values().any(|o| o.stripe == Some(stripe) && settled(o));
+        let mut standing = self.suppliers().filter(of_stripe);
+        let one_settled = standing.next().is_some_and(is_settled) && standing.next().is_none();
+        drop(standing);
+        if !one_settled {
             return None;
         }
         let link = self.best_upstream(Some(stripe), &[])?;
@@ -194,8 +198,7 @@ impl Swarm {
     /// Chooses the number of stripes by the number of blocks, while nothing is ordered that a
     /// change could break.
     fn choose_k(&mut self) {
-        let mut orders = self.peers.values().flat_map(|p| p.orders.values());
-        if orders.any(|o| o.stripe.is_some()) {
+        if self.suppliers().flat_map(|p| p.orders.values()).any(|o| o.stripe.is_some()) {
             return;
         }
         let piece_us = self.piece_us().max(1);
@@ -210,7 +213,7 @@ impl Swarm {
         let now = self.now.mono;
         let mut unanswered = Vec::new();
         // An id is free again only when the granter says so; until then it may not be used anew.
-        for peer in self.peers.values() {
+        for peer in self.suppliers() {
             for (id, order) in &peer.orders {
                 if order.state == OrderState::Asked && now.since_us(order.since) > ANSWER_US {
                     unanswered.push((peer.link, *id, order.stripe));
@@ -226,8 +229,7 @@ impl Swarm {
     fn tend(&mut self, stripe: u8, silence: u64) {
         let now = self.now.mono;
         let orders: Vec<(Link, u8, OrderState, Time)> = self
-            .peers
-            .values()
+            .suppliers()
             .flat_map(|p| p.orders.iter().map(move |(id, o)| (p.link, *id, o)))
             .filter(|(_, _, o)| o.stripe == Some(stripe) && o.state != OrderState::Ending)
             .map(|(link, id, o)| (link, id, o.state, o.since))
@@ -407,7 +409,7 @@ impl Swarm {
     /// Whether the source brings as many stripes as we can pass on often enough: it has few copies
     /// to give, and they should go to who multiplies them. Others are asked first.
     fn is_sated(&self) -> bool {
-        let at_source = self.peers.values().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
+        let at_source = self.suppliers().filter(|p| p.hops == 0).flat_map(|p| p.orders.values());
         let direct = at_source.filter(|o| o.stripe.is_some() && o.state != OrderState::Ending);
         let carried = self.flow_budget() * u64::from(self.upstream.k) / self.stream_rate().max(1);
         direct.count() as u64 >= carried / FANOUT
@@ -470,8 +472,7 @@ impl Swarm {
     /// nothing to grant.
     pub(super) fn is_fed(&self) -> bool {
         let active = self
-            .peers
-            .values()
+            .suppliers()
             .flat_map(|p| p.orders.values())
             .filter(|o| o.state == OrderState::Active && o.epoch == self.upstream.epoch);
         let granted = active.filter_map(|o| o.stripe).fold(0u32, |all, stripe| all | 1 << stripe);
@@ -480,12 +481,12 @@ impl Swarm {
     }
 
     fn is_ordered_once(&self, stripe: u8) -> bool {
-        let orders = self.peers.values().flat_map(|p| p.orders.values());
+        let orders = self.suppliers().flat_map(|p| p.orders.values());
         orders.filter(|o| o.stripe == Some(stripe) && o.state != OrderState::Ending).count() == 1
     }
 
     fn is_unordered(&self, stripe: u8) -> bool {
-        let mut orders = self.peers.values().flat_map(|p| p.orders.values());
+        let mut orders = self.suppliers().flat_map(|p| p.orders.values());
         !orders.any(|o| o.stripe == Some(stripe) && o.state != OrderState::Ending)
     }
 

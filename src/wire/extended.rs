@@ -163,6 +163,32 @@ impl ExtendedHandshake {
     pub fn id_of(&self, extension: Extension) -> Option<u8> {
         self.m.get(extension.name()).copied()
     }
+
+    /// The numbers under which the sender wants to receive what we know.
+    #[must_use]
+    pub fn ids(&self) -> Ids {
+        let mut ids = Ids::default();
+        for (extension, id) in Extension::all().zip(&mut ids.0) {
+            *id = self.id_of(extension).unwrap_or(0);
+        }
+        ids
+    }
+}
+
+/// Extensions that we know at most.
+const KNOWN_MAX: usize = 24;
+
+/// Under which numbers a peer wants to receive what we know; small enough to be kept for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ids([u8; KNOWN_MAX]);
+
+impl Ids {
+    /// The number for `extension`, if the peer knows it.
+    #[must_use]
+    pub fn of(&self, extension: Extension) -> Option<u8> {
+        let place = usize::from(extension.our_id()).checked_sub(1)?;
+        self.0.get(place).copied().filter(|id| *id > 0)
+    }
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

@@ -207,6 +207,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The place that an entry's wire bytes name, before anything of them is checked; `None` if
+    /// they are too short to name one.
+    #[must_use]
+    pub fn named(bytes: &[u8]) -> Option<Seq> {
+        let (epoch, rest) = bytes.split_first_chunk()?;
+        let (index, _) = rest.split_first_chunk()?;
+        let (epoch, index) = (u64::from_be_bytes(*epoch), u32::from_be_bytes(*index));
+        Some(Seq { epoch: Epoch(epoch), index: PieceIndex(index) })
+    }
+
     /// Reads an entry and checks its form.
     ///
     /// # Errors
