@@ -395,6 +395,12 @@ impl Feed {
         self.iter().find(|g| g.entry.head.flags.has(Flags::RANDOM_ACCESS))
     }
 
+    /// The newest entry at which a decoder can start.
+    #[must_use]
+    pub fn newest_start(&self) -> Option<&Arc<Genuine>> {
+        self.iter().rev().find(|g| g.entry.head.flags.has(Flags::RANDOM_ACCESS))
+    }
+
     fn known(&self, seq: Seq) -> Option<&Arc<Genuine>> {
         if seq.epoch == self.epoch { self.entries.get(&seq.index) } else { None }
     }

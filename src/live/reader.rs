@@ -12,7 +12,7 @@ use super::clock::StreamClock;
 use super::delay::{Aim, Arrivals, Delay};
 use super::feed::Feed;
 use super::store::{Piece, Store};
-use crate::units::{Epoch, PieceIndex, Seq, Time, UnixUs};
+use crate::units::{BlockNo, Epoch, PieceIndex, Seq, Time, UnixUs};
 use crate::wire::feed::{EXT_TABLES, Flags, Head};
 
 /// What a reader gets, in order.
@@ -47,6 +47,10 @@ const PATIENCE_US_MIN: u64 = 500_000;
 const STALL_US: u64 = 200_000;
 /// The pace at which a joiner's pieces come is reckoned over this long at least.
 const PACE_US_MIN: u64 = 500_000;
+/// What is pushed may be this old and not here yet.
+const PUSHED_US: u64 = 1_000_000;
+/// What is here lasts for so long at least: what is pushed does not come evenly.
+const CUSHION_US: u64 = 250_000;
 /// A start is waited for this long beyond the delay; then any is taken.
 const START_US: u64 = 1_500_000;
 
@@ -65,8 +69,8 @@ pub struct View<'a> {
     pub window_us: u64,
     /// Whether the entries reach back far enough to choose where to start.
     pub can_start: bool,
-    /// Whether what is published from now on comes by itself.
-    pub is_fed: bool,
+    /// The block from which on everything comes by itself; `None` while something does not.
+    pub pushed_from: Option<BlockNo>,
 }
 
 /// What became of a reader so far.
@@ -225,8 +229,9 @@ impl Reader {
         let waited = now.since_us(*self.joining_since.get_or_insert(now));
         let late = waited >= self.aim.us() + START_US;
         let ready = |head: &&Head| {
-            let lasts = || view.is_fed && lasts(view, head, source_now, waited);
-            late || head.flags.empty_piece() || lasts()
+            let cushion = CUSHION_US.min(self.aim.us() / 2);
+            let lasts = |pushed_from| lasts(view, head, source_now, waited, (pushed_from, cushion));
+            late || head.flags.empty_piece() || view.pushed_from.is_some_and(lasts)
         };
         let Some(seq) = places(view.feed, &head).find(ready).map(|head| head.seq()) else {
             self.deadline = now.after_us(50_000);
@@ -408,8 +413,15 @@ fn places<'a>(feed: &'a Feed, first: &'a Head) -> impl Iterator<Item = &'a Head>
 }
 
 /// Whether what is whole from `start` on lasts as long as what lacks up to the present will take
-/// to come, at the pace at which it came so far.
-fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bool {
+/// to come, at the pace at which it came so far. What is pushed, from `pushed_from` on, comes as
+/// fast as it is played and does not lack while it is young; `cushion_us` has to be here at least.
+fn lasts(
+    view: View<'_>,
+    start: &Head,
+    source_now: UnixUs,
+    waited_us: u64,
+    (pushed_from, cushion_us): (BlockNo, u64),
+) -> bool {
     let run = view.feed.iter().map(|known| &known.entry.head);
     let mut run = run.skip_while(|head| head.index < start.index).peekable();
     let (mut here, mut lacks) = (0, 0);
@@ -422,10 +434,12 @@ fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bo
         let lasts = until.saturating_sub(head.birth.0);
         let is_whole = view.store.piece(head.seq()).is_some_and(Piece::is_whole);
         let span = if next.is_some() { lasts } else { lasts.min(u64::from(head.span_us)) };
+        let age = source_now.0.saturating_sub(head.published().0);
+        let is_coming = head.first_block >= pushed_from && age < PUSHED_US;
         if is_whole && contiguous {
             here += span;
-            lacks += lasts - span;
-        } else if !is_whole {
+            lacks += if is_coming { 0 } else { lasts - span };
+        } else if !is_whole && !is_coming {
             lacks += lasts;
         }
         let is_followed = next.is_none_or(|next| next.index == head.index.next());
@@ -435,7 +449,9 @@ fn lasts(view: View<'_>, start: &Head, source_now: UnixUs, waited_us: u64) -> bo
     // What came, came in this time: here / came is the pace, and lacks / pace the time to wait.
     // What came within a moment says little of what is to follow.
     let came = waited_us.max(PACE_US_MIN).min(age);
-    here > 0 && u128::from(here) * u128::from(here) >= u128::from(lacks) * u128::from(came)
+    here >= cushion_us.min(age)
+        && here > 0
+        && u128::from(here) * u128::from(here) >= u128::from(lacks) * u128::from(came)
 }
 
 #[cfg(test)]
@@ -495,7 +511,7 @@ mod tests {
                 arrivals: &self.arrivals,
                 window_us: 60_000_000,
                 can_start: true,
-                is_fed: true,
+                pushed_from: Some(BlockNo(u64::MAX)),
             };
             std::iter::from_fn(|| reader.poll(Time(at), view)).map(|d| short(&d)).collect()
         }

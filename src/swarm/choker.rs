@@ -11,16 +11,19 @@ use crate::wire::message::{Message, Request};
 const ROUND_US: u64 = 10_000_000;
 /// Slots without an upload limit.
 const SLOTS: usize = 16;
+/// Slots for each copy of the stream that the uplink carries: repairs are small, and whoever has
+/// just come finds somebody to ask.
+const SLOTS_A_COPY: u64 = 12;
 /// Fewest and most slots.
-const SLOTS_MIN: u64 = 4;
+const SLOTS_MIN: u64 = 16;
 const SLOTS_MAX: u64 = 32;
 
 impl Swarm {
     fn slots(&self) -> usize {
         match self.upload_limit() {
-            // Three slots a copy of the stream: repairs are small.
             Some(limit) => {
-                (limit * 3 / self.stream_rate().max(1)).clamp(SLOTS_MIN, SLOTS_MAX) as usize
+                let slots = limit * SLOTS_A_COPY / self.stream_rate().max(1);
+                slots.clamp(SLOTS_MIN, SLOTS_MAX) as usize
             }
             None => SLOTS,
         }

@@ -34,7 +34,7 @@ const SWAP_US: u64 = 200_000;
 /// A flow that is given up goes on for so long.
 const NOTICE_US: u64 = 1_000_000;
 /// And anybody one to a peer that forwards more.
-const OUTWEIGH_US: u64 = 3_000_000;
+const OUTWEIGH_US: u64 = 1_000_000;
 /// No connection has this number.
 const NOBODY: Link = Link(u64::MAX);
 /// Primary stripes are wished for if somebody did so in this time.

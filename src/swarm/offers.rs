@@ -31,6 +31,9 @@ const RTT_US: u64 = 100_000;
 /// fewer than so many have.
 const ROOMY_PERCENT: usize = 40;
 const TIGHT_PERCENT: usize = 15;
+/// Many are new if one of so many neighbours came within this time.
+const NEW_PART: usize = 4;
+const NEW_US: u64 = 15_000_000;
 /// Numbers of an offer are in this part of the stream's rate.
 const UNIT: f64 = 256.0;
 
@@ -231,13 +234,17 @@ impl Swarm {
             .collect();
         let sum: u64 = uploads.iter().map(|u| u64::from(*u)).sum();
         let mean = sum.checked_div(uploads.len() as u64);
+        // Of a line that is not known only what is used counts: it may carry nothing more.
+        let (budget, room) = (self.flow_budget() as f64 / rate, self.spare_share());
+        let known = self.upload_limit().is_some();
+        let (upload, room) = if known { (budget, room) } else { (budget - room.max(0.0), 0.0) };
         let entries = if self.is_publishing() { Some(0) } else { self.offers.entries_us };
         Offer {
             epoch: self.epoch(),
             base_ms: ms(self.base_us()),
             entries_ms: entries.filter(|_| self.would_grant_entries()).map_or(UNKNOWN, ms),
-            upload: in_unit(self.flow_budget() as f64 / rate),
-            room: in_unit(self.spare_share()),
+            upload: in_unit(upload),
+            room: in_unit(room),
             mean: mean.map_or(UNKNOWN, |mean| mean as u16),
             stripes,
             ext: Tlvs::default(),
@@ -256,8 +263,15 @@ impl Swarm {
         weight(told.below(self.upstream.k(), stripe), told.upload)
     }
 
-    /// Looks how many of those who feed others have room for one more stripe.
+    /// Looks how many of those who feed others have room for one more stripe. While many are new,
+    /// room is left for what they ask for.
     fn judge_room(&mut self) {
+        let now = self.now.mono;
+        let new = self.peers.values().filter(|p| now.since_us(p.up_at) < NEW_US).count();
+        if new * NEW_PART > self.peers.len() {
+            self.offers.tight = false;
+            return;
+        }
         let stripe = UNIT as u64 / u64::from(self.upstream.k().max(1));
         let offers = self.peers.values().filter_map(|p| p.offer.as_ref());
         let feeding = offers.filter(|o| o.upload != UNKNOWN && u64::from(o.upload) >= stripe);

@@ -13,6 +13,8 @@ use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time}
 use crate::wire::extended::Ids;
 use crate::wire::live::{Cover, HOPS_UNKNOWN, Offer, Reason};
 
+/// Failures are forgotten so long after the last one.
+const FAILED_US: u64 = 5_000_000;
 /// Unverified blocks of pieces without an entry that one peer may have us hold: two pieces.
 pub const HELD_PIECES_MAX: usize = 2;
 /// Blocks remembered as sent under a subscription, so that a late request is not served twice.
@@ -264,6 +266,9 @@ pub struct Peer {
     pub accused: BTreeSet<PieceIndex>,
     /// It had no room for a request: it is not asked again before.
     pub busy_until: Time,
+    /// Requests that were not answered and subscriptions that fell silent since a block came, and
+    /// when the last of them did.
+    failed: (u8, Time),
     /// Its blocks without entries.
     pub held: Vec<HeldBlock>,
     /// Our asks for runs.
@@ -358,6 +363,7 @@ impl Peer {
             job_seq: 0,
             sent: VecDeque::new(),
             busy_until: Time::ZERO,
+            failed: (0, Time::ZERO),
             showed: Haves::default(),
             told: Haves::default(),
             told_lately: VecDeque::new(),
@@ -532,6 +538,23 @@ impl Peer {
         self.showed.forget_below(index);
         self.told.forget_below(index);
         self.accused = self.accused.split_off(&index);
+    }
+
+    /// Notes a request that was not answered, or a subscription that fell silent.
+    pub fn note_failure(&mut self, now: Time) {
+        self.failed = (self.failures(now).saturating_add(1), now);
+    }
+
+    /// Notes that a block came.
+    pub fn note_success(&mut self) {
+        self.failed.0 = 0;
+    }
+
+    /// How often it failed lately without a block between.
+    #[must_use]
+    pub fn failures(&self, now: Time) -> u8 {
+        let (count, at) = self.failed;
+        if now.since_us(at) < FAILED_US { count } else { 0 }
     }
 
     /// Whether it gets blocks by subscription.

@@ -25,7 +25,7 @@ impl Swarm {
     pub(super) fn play(&mut self) {
         self.choose_floor();
         let joining = self.readers.values().any(|reader| reader.next().is_none());
-        let is_fed = joining && self.is_fed();
+        let pushed_from = if joining { self.pushed_from() } else { None };
         let Some(core) = &self.core else { return };
         let view = View {
             feed: &core.feed,
@@ -34,7 +34,7 @@ impl Swarm {
             arrivals: &self.arrivals,
             window_us: core.torrent.stream.window_us,
             can_start: self.can_start || self.source.is_some(),
-            is_fed,
+            pushed_from,
         };
         let is_first = joining && self.readers.values().all(|reader| reader.next().is_none());
         for (id, reader) in &mut self.readers {
@@ -79,8 +79,12 @@ impl Swarm {
         if self.floor.is_none() || !self.readers.is_empty() {
             let Some(source_now) = core.clock.source(self.now.mono) else { return };
             let start = core.feed.start_at(source_now, self.delay_us());
-            let start = start.or_else(|| core.feed.oldest());
-            let floor = start.map(|g| g.entry.head.index);
+            let mut floor = start.or_else(|| core.feed.oldest()).map(|g| g.entry.head.index);
+            if !self.readers.is_empty() {
+                // From the newest place on: the past takes what others need for the present.
+                let newest = core.feed.newest_start().map(|g| g.entry.head.index);
+                floor = self.floor.or(newest).max(floor);
+            }
             self.pull_dirty |= floor != self.floor;
             self.floor = floor;
         }

@@ -38,6 +38,13 @@ const LOOK_AGAIN_US: u64 = 100_000;
 const UNMET_US: u64 = 50_000;
 /// A swarm is quiet when nobody has asked for anything for so long.
 const QUIET_US: u64 = 3_000_000;
+/// Room as in offers (`specs/wire.md`, section `bl_offer`): of somebody who did not say, of somebody
+/// who has none and yet takes requests, and a unit in which waits are reckoned.
+const ROOM_UNKNOWN: u64 = 64;
+const ROOM_LEAST: u64 = 16;
+const ROOM_ONE: u64 = 4096;
+/// Each failure counts as twice the wait, up to so many.
+const FAILED_MAX: u8 = 6;
 /// The grace of a late block is this at least.
 const GRACE_US_MIN: u64 = 400_000;
 
@@ -65,6 +72,7 @@ impl Swarm {
             return;
         }
         let asked = peer.asked.remove(&id).is_some();
+        peer.note_success();
         let ordered = match no {
             Some(no) => peer.ordered(no),
             None => peer.orders.values().any(|o| o.stripe.is_some()),
@@ -336,14 +344,19 @@ impl Swarm {
                 let waited = now.since_us(asked.at);
                 let relieved = peer.hops == 0 && waited > RELIEF_US && self.is_relieved(*id);
                 if waited > ANSWER_US || relieved {
-                    given_up.push((peer.link, *id));
+                    given_up.push((peer.link, *id, !relieved));
                 }
             }
         }
         self.pull_dirty |= !given_up.is_empty();
-        for (link, id) in given_up {
-            if let Some(asked) = self.peers.get_mut(&link).and_then(|p| p.asked.get_mut(&id)) {
-                asked.stale = true;
+        for (link, id, failed) in given_up {
+            if let Some(peer) = self.peers.get_mut(&link) {
+                if failed {
+                    peer.note_failure(now);
+                }
+                if let Some(asked) = peer.asked.get_mut(&id) {
+                    asked.stale = true;
+                }
             }
             if self.in_flight.get(&id) == Some(&link) {
                 self.in_flight.remove(&id);
@@ -451,12 +464,16 @@ impl Swarm {
     /// The peer to ask for a block: of those that hold its piece and serve us, the one with the
     /// fewest open requests; the source only if nobody else has it.
     fn holder(&mut self, seq: Seq, id: BlockId) -> Option<Link> {
-        let mut best: Option<((bool, usize, u64), Link)> = None;
+        let mut best: Option<((bool, u64, u64), Link)> = None;
         for peer in self.peers.values() {
             if !self.may_ask(peer, seq, id) {
                 continue;
             }
-            let key = (peer.hops == 0, peer.requests_open(), self.rng.next_u64());
+            // Who has room for subscriptions has time for requests.
+            let room = peer.offer.as_ref().map_or(ROOM_UNKNOWN, |offer| u64::from(offer.room));
+            let wait = (peer.requests_open() as u64 + 1) * ROOM_ONE / (room + ROOM_LEAST);
+            let wait = wait << peer.failures(self.now.mono).min(FAILED_MAX);
+            let key = (peer.hops == 0, wait, self.rng.next_u64());
             if best.is_none_or(|(least, _)| key < least) {
                 best = Some((key, peer.link));
             }

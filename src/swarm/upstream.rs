@@ -36,6 +36,8 @@ const AHEAD_US: u64 = 25_000;
 const FANOUT: u64 = 4;
 /// A stripe more of the same peer is worth this much of a delay.
 const TAKEN_US: u64 = 5_000;
+/// Each request or subscription in vain since its last block counts as this much later.
+const FAILED_US: u64 = 200_000;
 /// Sources of entries that are kept.
 const ENTRY_ORDERS: usize = 2;
 
@@ -261,6 +263,9 @@ impl Swarm {
         let late = lag.is_some_and(|lag| lag > LATE_US) && now.since_us(since) > 2 * LATE_US;
         if silent || late {
             self.upstream.refuse(link, Some(stripe), now, REFUSED_US_MAX);
+            if let Some(peer) = self.peers.get_mut(&link) {
+                peer.note_failure(now);
+            }
             if !self.order_stripe(stripe, &[link]) {
                 // Nobody else: what is silent is given up all the same, to be asked anew.
                 self.end_order(link, id);
@@ -397,7 +402,7 @@ impl Swarm {
             let taken = peer.orders.values().filter(|o| o.stripe.is_some()).count() as u64;
             let ring = stripe.is_some_and(|s| self.may_be_below(peer, s, promised));
             // One who has much of ours already is a larger loss when it goes.
-            let cost = promised + taken * TAKEN_US;
+            let cost = promised + taken * TAKEN_US + u64::from(peer.failures(now)) * FAILED_US;
             let key = (sated && peer.hops == 0, ring, cost, self.upstream.rng.next_u64());
             if best.is_none_or(|(least, _)| key < least) {
                 best = Some((key, peer.link));
@@ -468,16 +473,22 @@ impl Swarm {
         self.pull_dirty = true;
     }
 
-    /// Whether what is published from now on comes by itself: all stripes are granted, or there is
-    /// nothing to grant.
-    pub(super) fn is_fed(&self) -> bool {
-        let active = self
-            .suppliers()
-            .flat_map(|p| p.orders.values())
-            .filter(|o| o.state == OrderState::Active && o.epoch == self.upstream.epoch);
-        let granted = active.filter_map(|o| o.stripe).fold(0u32, |all, stripe| all | 1 << stripe);
-        let all = u32::MAX >> (32 - u32::from(self.upstream.k.clamp(1, 32)));
-        self.is_publishing() || self.ended_told || granted & all == all
+    /// The block from which on everything comes by itself, if it does: all stripes are granted, or
+    /// there is nothing to grant.
+    pub(super) fn pushed_from(&self) -> Option<BlockNo> {
+        if self.is_publishing() || self.ended_told {
+            return Some(BlockNo(u64::MAX));
+        }
+        let firsts = (0..self.upstream.k.clamp(1, 32)).map(|stripe| {
+            let orders = self.suppliers().flat_map(|p| p.orders.values());
+            let active = orders.filter(|o| {
+                o.stripe == Some(stripe)
+                    && o.state == OrderState::Active
+                    && o.epoch == self.upstream.epoch
+            });
+            active.map(|o| o.first).min()
+        });
+        firsts.collect::<Option<Vec<BlockNo>>>()?.into_iter().max()
     }
 
     fn is_ordered_once(&self, stripe: u8) -> bool {
