@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use ed25519_dalek::{Signer, SigningKey};
 use sha2::{Digest, Sha256};
 
@@ -75,6 +75,8 @@ pub struct Builder {
     last_sealed: Time,
     input_since: Option<Time>,
     input_bytes: u64,
+    /// Bytes of the input that are looked at but not published.
+    skip: u64,
 }
 
 impl Builder {
@@ -109,6 +111,7 @@ impl Builder {
             last_sealed: now.mono,
             input_since: None,
             input_bytes: 0,
+            skip: 0,
         }
     }
 
@@ -148,6 +151,12 @@ impl Builder {
         self.last.as_ref()
     }
 
+    /// Leaves out the first `len` bytes of the input: others have published them. They are looked
+    /// at all the same, for what they say of the rest.
+    pub fn begin_at(&mut self, len: u64) {
+        self.skip = len;
+    }
+
     /// Takes bytes of the stream.
     pub fn push(&mut self, now: Now, bytes: Bytes) -> Vec<Sealed> {
         self.push_held(now, now.mono, bytes)
@@ -156,21 +165,31 @@ impl Builder {
     /// Takes bytes that came in at `came` and were held back until now: pieces are cut and dated
     /// as if they had been taken then, so that readers have the delay to fetch them in.
     pub fn push_held(&mut self, now: Now, came: Time, bytes: Bytes) -> Vec<Sealed> {
-        self.input_since.get_or_insert(came);
-        self.input_bytes += bytes.len() as u64;
         let mut sealed = Vec::new();
         if self.open.is_some() && came < now.mono && came >= self.deadline() {
             sealed.extend(self.close(now));
         }
-        let spans = self.cutter.push(bytes);
-        sealed.extend(self.take(now, came, spans));
+        sealed.extend(self.push_from(now, (came, came), bytes));
         sealed
+    }
+
+    /// Takes bytes that came in at `came` and are let out one after the other: pieces are dated as
+    /// if they had been taken then, and cut as they come now.
+    pub fn push_late(&mut self, now: Now, came: Time, bytes: Bytes) -> Vec<Sealed> {
+        self.push_from(now, (came, now.mono), bytes)
+    }
+
+    fn push_from(&mut self, now: Now, at: (Time, Time), bytes: Bytes) -> Vec<Sealed> {
+        self.input_since.get_or_insert(at.1);
+        self.input_bytes += bytes.len() as u64;
+        let spans = self.cutter.push(bytes);
+        self.take(now, at, spans)
     }
 
     /// The input broke off: what is held back goes out, and what comes next begins anew.
     pub fn broke_off(&mut self, now: Now) -> Vec<Sealed> {
         let spans = self.cutter.restart();
-        let mut sealed = self.take(now, now.mono, spans);
+        let mut sealed = self.take(now, (now.mono, now.mono), spans);
         sealed.extend(self.close(now));
         self.discontinuity = true;
         sealed
@@ -185,12 +204,17 @@ impl Builder {
             return self.close(now).into_iter().collect();
         }
         let spans = self.cutter.flush();
-        let mut sealed = self.take(now, now.mono, spans);
+        let mut sealed = self.take(now, (now.mono, now.mono), spans);
         sealed.extend(self.close(now));
         if sealed.is_empty() {
             sealed.push(self.seal_empty(now, Flags::IDLE));
         }
         sealed
+    }
+
+    /// Says that the source is there, before anything of its input is published.
+    pub fn announce(&mut self, now: Now) -> Sealed {
+        self.seal_empty(now, Flags::IDLE)
     }
 
     /// When [`Builder::tick`] is wanted.
@@ -209,7 +233,7 @@ impl Builder {
             return Vec::new();
         }
         let spans = self.cutter.flush();
-        let mut sealed = self.take(now, now.mono, spans);
+        let mut sealed = self.take(now, (now.mono, now.mono), spans);
         sealed.extend(self.close(now));
         sealed.push(self.seal_empty(now, Flags::END));
         self.ended = true;
@@ -223,9 +247,16 @@ impl Builder {
         if self.cutter.is_opaque() { len } else { len - len % PACKET_LEN }
     }
 
-    fn take(&mut self, now: Now, came: Time, spans: Vec<Span>) -> Vec<Sealed> {
+    /// Cuts what came in at the first moment into pieces that are open since the second.
+    fn take(&mut self, now: Now, (came, since): (Time, Time), spans: Vec<Span>) -> Vec<Sealed> {
         let mut sealed = Vec::new();
         for mut span in spans {
+            let skipped = self.skip.min(span.bytes.len() as u64);
+            self.skip -= skipped;
+            span.bytes.advance(usize::try_from(skipped).unwrap_or(usize::MAX));
+            if span.bytes.is_empty() {
+                continue;
+            }
             let full = self.full_len();
             if span.rap {
                 sealed.extend(self.close(now));
@@ -239,7 +270,7 @@ impl Builder {
                 let held_us = now.mono.since_us(came);
                 let birth = UnixUs(self.clock.read(now).0.saturating_sub(held_us));
                 let open = self.open.get_or_insert_with(|| Open {
-                    since: came,
+                    since,
                     birth,
                     bytes: BytesMut::new(),
                     flags,
@@ -367,6 +398,34 @@ mod tests {
         assert_eq!(lens, [65_536, 65_536, 18_928]);
         assert_eq!(sealed[2].genuine.entry.head.span_us, PIECE_US as u32);
         assert_eq!(sealed[2].genuine.entry.head.first_block, BlockNo(8));
+        check(&sealed);
+    }
+
+    #[test]
+    fn what_is_let_out_late_is_cut_as_it_goes_out_and_dated_as_it_came() {
+        let mut builder = builder();
+        let late = 1_000_000;
+        let mut sealed = vec![builder.announce(now(500_000))];
+        for n in 0..40 {
+            sealed.extend(builder.tick(now(late + n * 10_000)));
+            let bytes = Bytes::from(vec![1; 1_000]);
+            sealed.extend(builder.push_late(now(late + n * 10_000), Time(n * 10_000), bytes));
+        }
+        let heads: Vec<&Head> = sealed.iter().map(|s| &s.genuine.entry.head).collect();
+        assert_eq!(heads.iter().map(|head| head.len).collect::<Vec<_>>(), [0, 20_000]);
+        // Not before the entry ahead of it.
+        assert_eq!(heads[1].birth, heads[0].birth);
+        check(&sealed);
+    }
+
+    #[test]
+    fn what_others_have_published_is_left_out() {
+        let mut builder = builder();
+        builder.begin_at(150);
+        let mut sealed = builder.push(now(0), Bytes::from(vec![1; 100]));
+        sealed.extend(builder.push(now(0), Bytes::from(vec![2; 100])));
+        sealed.extend(builder.end(now(1)));
+        assert_eq!(sealed[0].blocks, [Bytes::from(vec![2; 50])]);
         check(&sealed);
     }
 

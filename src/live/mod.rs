@@ -1,6 +1,7 @@
 //! What a live stream is: its feed, its clock, its pieces, its readers and its source. Pure parts
 //! that know nothing of peers.
 
+pub mod backlog;
 pub mod builder;
 pub mod clock;
 pub mod delay;

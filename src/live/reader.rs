@@ -45,6 +45,10 @@ pub enum Delivery {
 const PATIENCE_US_MIN: u64 = 500_000;
 /// A piece that is late by more than this is a stall.
 const STALL_US: u64 = 200_000;
+/// Without a piece for as long as this a player has starved.
+const STARVED_US: u64 = 3_000_000;
+/// Then what is missing is waited for only this long beyond its deadline, whatever the aim.
+const STARVED_PATIENCE_US: u64 = 300_000;
 /// The pace at which a joiner's pieces come is reckoned over this long at least.
 const PACE_US_MIN: u64 = 500_000;
 /// What is pushed may be this old and not here yet.
@@ -116,6 +120,8 @@ pub struct Reader {
     /// When the missing piece was due, while one is waited for.
     due_since: Option<Time>,
     deadline: Time,
+    /// When the last piece was handed over.
+    given_at: Option<Time>,
     played: Played,
 }
 
@@ -135,6 +141,7 @@ impl Reader {
             discontinuity: false,
             due_since: None,
             deadline: Time::NEVER,
+            given_at: None,
             played: Played::default(),
         }
     }
@@ -266,11 +273,20 @@ impl Reader {
         }
         // Whoever plays with less delay than it aims at has the rest of it left to wait.
         let spare = self.aim.us().saturating_sub(lag);
-        let give_up = due_at.after_us(spare + self.patience_us());
+        let give_up = if self.is_starved(now) {
+            due_at.after_us(STARVED_PATIENCE_US)
+        } else {
+            due_at.after_us(spare + self.patience_us())
+        };
         if now < give_up {
             return Step::Wait(if now < due_at { due_at } else { give_up });
         }
         self.skip(now, view)
+    }
+
+    /// Whether the player has had nothing for so long that every further wait is one too many.
+    fn is_starved(&self, now: Time) -> bool {
+        self.given_at.is_some_and(|at| now.since_us(at) > STARVED_US)
     }
 
     /// How long a missing piece is waited for beyond its deadline.
@@ -314,6 +330,7 @@ impl Reader {
         let lag = lag.max(age.min(self.aim.late_us()));
         self.lag_us = Some(self.aim.approach(lag, u64::from(head.span_us)));
         self.note_stall(now);
+        self.given_at = Some(now);
         self.played.pieces += 1;
         self.played.first_at.get_or_insert(now);
         self.played.delay_us = age;
@@ -622,6 +639,21 @@ mod tests {
         assert_eq!(scene.read(&mut reader, birth(10) + 700_000), ["skip 1", "!11"]);
         assert_eq!(reader.played().missed, 1);
         assert_eq!(reader.played().stalls, 2);
+    }
+
+    #[test]
+    fn one_who_had_nothing_for_three_seconds_waits_only_for_a_moment_more() {
+        let mut scene = Scene::new(9, &[]);
+        let mut reader = reader(1_500);
+        // The delay is still short: there was not more to wait for at the start.
+        assert_eq!(play(&scene, &mut reader, birth(8), birth(8) + 1_500_000).len(), 9);
+        let lag = reader.lag_us.expect("it plays");
+        scene.raws = chain(9, 0, &[1000; 40]);
+        (9..40).for_each(|n| scene.entry(n));
+        (32..40).for_each(|n| scene.block(n));
+        let at = birth(31) + lag + STARVED_PATIENCE_US;
+        // What lies before 31 is overdue by far.
+        assert_eq!(scene.read(&mut reader, at).first().map(String::as_str), Some("skip 23"));
     }
 
     #[test]

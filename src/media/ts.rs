@@ -44,6 +44,12 @@ impl Pcr {
     pub fn since(self, earlier: Self) -> u64 {
         (self.0 % Self::WRAP + Self::WRAP - earlier.0 % Self::WRAP) % Self::WRAP
     }
+
+    /// What the clock shows `us` microseconds later.
+    #[must_use]
+    pub fn after_us(self, us: u64) -> Self {
+        Self((self.0 % Self::WRAP + (us % (Self::WRAP / 27)) * 27) % Self::WRAP)
+    }
 }
 
 /// What the head of a packet says.

@@ -27,6 +27,8 @@ const RUN_US: u64 = 2_000_000;
 const HELD_US_MIN: u64 = 500_000;
 /// Entries asked for at first when joining.
 const JOIN_RUN: u16 = 64;
+/// After a silence as long as this the trees of the stripes are formed anew.
+const SILENT_US: u64 = 2_500_000;
 /// The feed is missed after this long at least.
 const FEED_SILENCE_US_MIN: u64 = 1_500_000;
 /// Longest pause between two attempts to find a better source of entries.
@@ -151,7 +153,10 @@ impl Swarm {
         if is_head {
             core.clock.observe(now, head.published());
             self.lags.head(head.published());
-            self.last_entry_at = now;
+            let silent_us = now.since_us(std::mem::replace(&mut self.last_entry_at, now));
+            if silent_us > SILENT_US {
+                self.form_anew();
+            }
             self.feed_backoff_us = 0;
             self.note_entry(head.published());
         }

@@ -3,7 +3,6 @@
 //! A source listens before it speaks, so that it never signs a place twice; it follows whoever is
 //! ahead of it and takes over when the stream has fallen silent.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +10,13 @@ use bytes::Bytes;
 use super::Swarm;
 use super::config::{Role, SourceConfig};
 use super::io::{Event, Out, Record};
+use crate::live::backlog::{Backlog, Input};
 use crate::live::builder::{Builder, Last, Sealed};
 use crate::live::feed::Offer;
 use crate::live::{is_far_ahead, open_epoch};
-use crate::units::{BlockNo, Epoch, Seq, Time};
+use crate::media::join::{last_pcr, place};
+use crate::media::ts::Pcr;
+use crate::units::{BlockNo, Epoch, Now, Seq, Time};
 use crate::wire::feed::{Entry, Flags};
 
 /// A source listens this long at most before it publishes.
@@ -25,11 +27,20 @@ const SETTLE_US: u64 = 1_000_000;
 const LISTEN_FOREIGN_US: u64 = 3_300_000;
 /// Heads of so many peers end the listening early.
 const HEADS_WANTED: usize = 2;
-/// Input that is kept while listening.
-const HELD_LEN_MAX: usize = 16 << 20;
+/// Who follows keeps its input of this long: the silence before a takeover, what was under way
+/// then, and a group of pictures.
+const HELD_US: u64 = 15_000_000;
+/// Pieces from the newest on in which the last program clock is looked for.
+const CLOCK_PIECES: usize = 32;
+/// How far a program clock may be ahead of what the dates of entries say.
+const CLOCK_UNSURE_US: u64 = 100_000;
 /// Who follows takes over after this long without an entry, and a random part of `RACE_US` more.
 const TAKEOVER_US: u64 = 3_000_000;
-const RACE_US: u64 = 2_000_000;
+const RACE_US: u64 = 500_000;
+
+/// So long after its first, empty entry a source publishes what it kept: viewers order stripes on
+/// that entry, and of two who take over at the same time one sees that it lost.
+const SETTLE_TREES_US: u64 = 500_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -45,14 +56,27 @@ enum Mode {
     Refused,
 }
 
+/// How what waited is dated when it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dating {
+    /// As it came in; it goes out all at once, in pieces as they would have been then.
+    Held,
+    /// As it came in, and it goes out one piece after the other: readers have what is left of their
+    /// delay to fetch it in.
+    Came,
+    /// As it goes out: it came in so long ago that the delay of readers is over.
+    Released,
+}
+
 /// The source's part of a swarm.
 #[derive(Debug)]
 pub(super) struct Source {
     config: SourceConfig,
     mode: Mode,
     builder: Option<Builder>,
-    held: VecDeque<(Time, Bytes)>,
-    held_len: usize,
+    /// Input that is not published yet.
+    backlog: Backlog,
+    dating: Dating,
     input_ended: bool,
     own_last: Option<Last>,
     heard_at: Time,
@@ -73,19 +97,44 @@ impl Source {
 
     pub(super) fn deadline(&self) -> Time {
         match (self.mode, &self.builder) {
-            (Mode::Publishing, Some(builder)) => builder.deadline(),
+            (Mode::Publishing, Some(builder)) => builder.deadline().min(self.backlog.deadline()),
             _ => Time::NEVER,
         }
     }
 
-    /// Input that waits for the first piece, dropping the oldest beyond the bound.
-    fn hold(&mut self, now: Time, bytes: Bytes) {
-        self.held_len += bytes.len();
-        self.held.push_back((now, bytes));
-        while self.held_len > HELD_LEN_MAX {
-            let Some((_, oldest)) = self.held.pop_front() else { return };
-            self.held_len -= oldest.len();
+    /// Takes input, for now or for later. It is dropped where nothing will ever be published.
+    fn take(&mut self, now: Time, input: Input) {
+        if let Mode::Following { .. } = self.mode {
+            self.backlog.drop_before(Time(now.0.saturating_sub(HELD_US)));
+            if input == Input::Break {
+                // What comes next does not go on from what is held.
+                self.backlog.clear();
+            }
         }
+        if !matches!(self.mode, Mode::Done | Mode::Refused) {
+            self.backlog.push(now, input);
+        }
+    }
+
+    /// Seals what the pace lets out by now, and the end of the input behind the last of it.
+    fn release(&mut self, now: Now) -> Vec<Sealed> {
+        let (Mode::Publishing, Some(builder)) = (self.mode, &mut self.builder) else {
+            return Vec::new();
+        };
+        let mut sealed = Vec::new();
+        while let Some((came, input)) = self.backlog.pop_due(now.mono) {
+            sealed.extend(match (input, self.dating) {
+                (Input::Break, _) => builder.broke_off(now),
+                (Input::Bytes(bytes), Dating::Held) => builder.push_held(now, came, bytes),
+                (Input::Bytes(bytes), Dating::Came) => builder.push_late(now, came, bytes),
+                (Input::Bytes(bytes), Dating::Released) => builder.push(now, bytes),
+            });
+        }
+        if self.input_ended && self.backlog.is_empty() {
+            sealed.extend(builder.end(now));
+            self.mode = Mode::Done;
+        }
+        sealed
     }
 }
 
@@ -99,8 +148,8 @@ impl Swarm {
             config,
             mode: Mode::Listening { until },
             builder: None,
-            held: VecDeque::new(),
-            held_len: 0,
+            backlog: Backlog::default(),
+            dating: Dating::Held,
             input_ended: false,
             own_last,
             heard_at: self.now.mono,
@@ -120,40 +169,38 @@ impl Swarm {
     }
 
     pub(super) fn ingest(&mut self, bytes: Bytes) {
-        let now = self.now;
-        let Some(source) = &mut self.source else { return };
-        match (source.mode, &mut source.builder) {
-            (Mode::Publishing, Some(builder)) => {
-                let sealed = builder.push(now, bytes);
-                self.publish(sealed);
-            }
-            (Mode::Listening { .. }, _) => source.hold(now.mono, bytes),
-            _ => {}
-        }
-    }
-
-    pub(super) fn ingest_end(&mut self) {
-        let now = self.now;
-        let Some(source) = &mut self.source else { return };
-        source.input_ended = true;
-        if let (Mode::Publishing, Some(builder)) = (source.mode, &mut source.builder) {
-            let sealed = builder.end(now);
-            source.mode = Mode::Done;
-            self.publish(sealed);
-        }
+        self.input(Input::Bytes(bytes));
     }
 
     pub(super) fn ingest_break(&mut self) {
+        self.input(Input::Break);
+    }
+
+    fn input(&mut self, input: Input) {
         let now = self.now;
         let Some(source) = &mut self.source else { return };
-        if let (Mode::Publishing, Some(builder)) = (source.mode, &mut source.builder) {
-            let sealed = builder.broke_off(now);
-            self.publish(sealed);
-        }
+        source.take(now.mono, input);
+        self.release();
+    }
+
+    pub(super) fn ingest_end(&mut self) {
+        let Some(source) = &mut self.source else { return };
+        // An encoder that ended while another one's stream went on says nothing of that stream.
+        source.input_ended = !matches!(source.mode, Mode::Following { .. });
+        self.release();
+    }
+
+    /// Publishes what may be published by now.
+    fn release(&mut self) {
+        let now = self.now;
+        let Some(source) = &mut self.source else { return };
+        let sealed = source.release(now);
+        self.publish(sealed);
     }
 
     /// Closes pieces whose time is up.
     pub(super) fn publish_due(&mut self) {
+        self.release();
         let now = self.now;
         let Some(source) = &mut self.source else { return };
         if let (Mode::Publishing, Some(builder)) = (source.mode, &mut source.builder) {
@@ -258,8 +305,8 @@ impl Swarm {
         let Some(head) = self.head() else { return };
         let Some(source) = &mut self.source else { return };
         source.builder = None;
-        source.held.clear();
-        source.held_len = 0;
+        source.backlog.hold();
+        source.input_ended = false;
         source.mode = Mode::Following { patience_us };
         if !std::mem::replace(&mut source.told, true) {
             self.event(Event::Superseded { by: head });
@@ -302,6 +349,7 @@ impl Swarm {
             return self.begin_epoch();
         }
         source.builder = Some(builder);
+        source.dating = Dating::Came;
         source.mode = Mode::Publishing;
         self.upstream.enter_at(epoch, end_block);
         self.release_held();
@@ -315,22 +363,51 @@ impl Swarm {
         let known = core.feed.highest().map(|g| g.entry.head);
         let ahead = known.is_some_and(|head| is_far_ahead(head.epoch, now.wall));
         let epoch = open_epoch(now.wall, known.map(|h| h.epoch), &mut self.rng);
+        let published = self.published_clock();
+        let is_first = known.is_none();
         let Some(source) = &mut self.source else { return };
         if ahead {
             source.mode = Mode::Refused;
             source.builder = None;
-            source.held.clear();
-            source.held_len = 0;
+            source.backlog.clear();
             return;
         }
         let key = source.config.key.clone();
-        source.builder = Some(Builder::open_epoch(stream, key, &media, now, epoch, known.as_ref()));
+        let mut builder = Builder::open_epoch(stream, key, &media, now, epoch, known.as_ref());
+        if let Mode::Following { .. } = source.mode {
+            let input: Vec<Bytes> = source.backlog.bytes().cloned().collect();
+            let from = place(&media, published, &input);
+            leave_out(&mut source.backlog, &mut builder, now, from);
+        }
+        source.dating = match source.mode {
+            Mode::Following { .. } => Dating::Released,
+            // Nobody waits for anything yet whose uplink could be too narrow.
+            _ if is_first => Dating::Held,
+            _ => Dating::Came,
+        };
+        source.builder = Some(builder);
         source.mode = Mode::Publishing;
         source.told = false;
         self.release_held();
     }
 
-    /// What came in while we listened is published now.
+    /// The last program clock of what is published, or what it must have come to by the newest
+    /// entry, where the newest pieces are not here.
+    fn published_clock(&self) -> Option<Pcr> {
+        let core = self.core.as_ref()?;
+        let newest = core.feed.highest()?.entry.head;
+        core.feed.iter().rev().take(CLOCK_PIECES).find_map(|known| {
+            let head = &known.entry.head;
+            let pcr = last_pcr(&core.store.piece(head.seq())?.whole()?)?;
+            let since_us = newest.published().0.saturating_sub(head.published().0);
+            // Of what is not here only the time is known: rather leave out a little too much.
+            let unsure_us = if since_us > 0 { CLOCK_UNSURE_US } else { 0 };
+            Some(pcr.after_us(since_us + unsure_us))
+        })
+    }
+
+    /// What came in while we listened, or followed the same encoder, is published now: at once if
+    /// nobody waits for anything yet, and otherwise at little more than the pace at which it came.
     fn release_held(&mut self) {
         let now = self.now;
         let links: Vec<_> = self.peers.keys().copied().collect();
@@ -338,17 +415,13 @@ impl Swarm {
             self.show_interest(link);
         }
         let Some(source) = &mut self.source else { return };
-        source.held_len = 0;
-        let Some(builder) = &mut source.builder else { return };
-        let mut sealed = Vec::new();
-        for (came, bytes) in source.held.drain(..) {
-            sealed.extend(builder.push_held(now, came, bytes));
+        if source.dating == Dating::Held {
+            source.backlog.release_all(now.mono);
+            return self.release();
         }
-        let ended = source.input_ended;
-        self.publish(sealed);
-        if ended {
-            self.ingest_end();
-        }
+        source.backlog.release(now.mono.after_us(SETTLE_TREES_US));
+        let opened = source.builder.as_mut().map(|builder| builder.announce(now));
+        self.publish(opened.into_iter().collect());
     }
 
     /// A higher epoch than ours came into sight: its source wins.
@@ -398,5 +471,24 @@ impl Swarm {
     pub fn refused_epoch(&self) -> Option<Epoch> {
         let refused = self.source.as_ref().is_some_and(|s| s.mode == Mode::Refused);
         refused.then(|| self.epoch())
+    }
+}
+
+/// Drops what a backlog has below the offset `from`, or all of it. The builder looks at it for what
+/// it says of the rest.
+fn leave_out(backlog: &mut Backlog, builder: &mut Builder, now: Now, from: Option<u64>) {
+    let Some(from) = from else { return backlog.clear() };
+    builder.begin_at(from);
+    let mut at = 0;
+    loop {
+        let next = backlog.bytes().next().map_or(u64::MAX, |bytes| bytes.len() as u64);
+        at = next.saturating_add(at);
+        if at > from {
+            return;
+        }
+        if let Some((_, Input::Bytes(bytes))) = backlog.pop() {
+            // Nothing can be sealed of what is left out.
+            builder.push(now, bytes);
+        }
     }
 }

@@ -502,3 +502,88 @@ fn three_hops_away_a_block_is_there_before_its_piece_is_whole_at_the_first_hop()
     }
     assert!(early * 2 > pieces.len(), "{early} of {} pieces", pieces.len());
 }
+
+/// The `info` of a stream that is MPEG-TS.
+fn ts_info() -> Bytes {
+    let of_bytes = b"5:media24:application/octet-stream";
+    let at = info().windows(of_bytes.len()).position(|w| w == of_bytes).expect("a media type");
+    let (before, after) = (&info()[..at], &info()[at + of_bytes.len()..]);
+    [before, b"5:media10:video/mp2t", after].concat().into()
+}
+
+fn add_ts(net: &mut Net, role: Role, knows: &[usize]) -> usize {
+    let mut config = net.config(role);
+    config.info = Some(ts_info());
+    config.info_hash = crate::wire::metainfo::Info::parse(ts_info()).expect("valid").info_hash;
+    let n = net.add(config);
+    net.introduce(n, knows);
+    n
+}
+
+/// Where a decoder may start in the clip from `from` on.
+fn next_start(clip: &'static [u8], from: usize) -> usize {
+    let (mut cutter, mut at) = (crate::media::cut::Cutter::new("video/mp2t"), 0);
+    for span in cutter.push(Bytes::from_static(clip)) {
+        if span.rap && at >= from {
+            return at;
+        }
+        at += span.bytes.len();
+    }
+    panic!("no start behind {from}");
+}
+
+/// A source of the clip dies after 2.7 s of it; a standby has followed it for two seconds and has
+/// the same input up to portion `ends` of 400. What became of the standby, of a viewer, and how
+/// much of the clip the source had taken.
+fn taken_over(ends: usize) -> (Net, usize, usize, usize) {
+    const CRASH: usize = 135;
+    let clip = crate::media::clip::DEMO;
+    // Fifty portions a second.
+    let portion = clip.len() / 400;
+    let mut net = Net::new();
+    let source = add_ts(&mut net, source_role(None), &[]);
+    let viewer = add_ts(&mut net, Role::Viewer, &[source]);
+    net.watch(viewer);
+    let relay = add_ts(&mut net, Role::Relay, &[source, viewer]);
+    net.run(2.5);
+    let mut standby = None;
+    for (n, bytes) in clip.chunks(portion).enumerate() {
+        if n == 30 {
+            standby = Some(add_ts(&mut net, source_role(None), &[source, viewer, relay]));
+        }
+        if n == CRASH {
+            assert_eq!(net.nodes[standby.expect("there")].swarm.source_mode(), Some("following"));
+            net.crash(source);
+        }
+        let fed = [Some(source).filter(|_| n < CRASH), standby.filter(|_| n < ends)];
+        for to in fed.into_iter().flatten() {
+            net.give(to, In::Ingest(Bytes::from_static(bytes)));
+        }
+        if n == ends {
+            net.give(standby.expect("there"), In::IngestEnd);
+        }
+        net.run(0.02);
+    }
+    net.run(6.0);
+    (net, standby.expect("there"), viewer, CRASH * portion)
+}
+
+#[test]
+fn a_standby_with_the_same_input_goes_on_where_the_stream_broke_off() {
+    let (net, standby, viewer, crashed_at) = taken_over(usize::MAX);
+    assert_eq!(net.nodes[standby].swarm.source_mode(), Some("publishing"));
+    let clip = crate::media::clip::DEMO;
+    let got = &net.nodes[viewer].got;
+    let begin = next_start(clip, crashed_at);
+    assert!(got.len() > clip.len() - begin, "{} bytes", got.len());
+    let (before, rest) = got.split_at(got.len() - (clip.len() - begin));
+    assert!(rest == &clip[begin..], "what came last is not the clip from {begin} on");
+    assert!(is_part(before, clip));
+}
+
+#[test]
+fn a_standby_whose_own_input_has_ended_does_not_end_the_stream() {
+    let (net, standby, viewer, _) = taken_over(140);
+    assert_eq!(net.nodes[standby].swarm.source_mode(), Some("publishing"));
+    assert!(!net.nodes[viewer].deliveries.contains(&Delivery::End));
+}

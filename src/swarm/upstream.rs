@@ -142,6 +142,22 @@ impl Swarm {
         }
     }
 
+    /// The source is back: whoever lost a stripe with it has looked for it in vain, or found it at
+    /// somebody who waits for it as well. All stripes are ordered anew, as in a new epoch.
+    pub(super) fn form_anew(&mut self) {
+        self.upstream.refused.clear();
+        self.tick_at = self.now.mono;
+        let orders: Vec<(Link, u8)> = self
+            .suppliers()
+            .flat_map(|p| p.orders.iter().map(|(id, o)| (p.link, *id, o)))
+            .filter(|(_, _, o)| o.stripe.is_some())
+            .map(|(link, id, _)| (link, id))
+            .collect();
+        for (link, id) in orders {
+            self.end_order(link, id);
+        }
+    }
+
     /// Orders stripes that nobody brings, moves those that fell silent.
     pub(super) fn tick_upstream(&mut self) {
         if self.is_publishing() || self.head().is_none() || self.ended_told {
