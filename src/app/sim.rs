@@ -180,6 +180,7 @@ fn table(judged: &Judged) -> String {
     let epochs = &report.epochs;
     rows.push(("epochs", format!("{} begun, {} at the end", epochs.begun, epochs.at_end)));
     rows.push(("stalls", stalls(&report.stalls)));
+    rows.push(("r seen", index_seen(report)));
     rows.push(("source", format!("{:.2} copies", report.source_copies)));
     rows.push(("payload", format!("{:.3} sent for each byte verified", report.payload_ratio)));
     rows.push(("overhead", format!("{:.2} % of payload", report.overhead_ratio * 100.0)));
@@ -224,6 +225,21 @@ fn stalls(stalls: &Stalls) -> String {
         "{:.2} % of the answers, {:.0} % explained; the source {told} of too little upload",
         stalls.share * 100.0,
         stalls.explained * 100.0
+    )
+}
+
+fn index_seen(report: &Report) -> String {
+    let seen = &report.resource_index_seen;
+    let r = |part: f64| part * report.resource_index;
+    format!(
+        "p5 {:.2}  p50 {:.2}  p95 {:.2} by {} viewers 30 s old; {:.1} % within 10 %, {:.1} % within \
+         25 %",
+        r(seen.p5),
+        r(seen.p50),
+        r(seen.p95),
+        seen.viewers,
+        seen.within_10 * 100.0,
+        seen.within_25 * 100.0
     )
 }
 

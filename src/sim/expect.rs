@@ -47,6 +47,10 @@ pub struct Expect {
     pub explained: Option<f64>,
     /// Whether the source must know at the end that the bit rate is not sustainable.
     pub source_told: Option<bool>,
+    /// Least share of viewers that know the resource index within 10 % when they are 30 s old.
+    pub index_within_10: Option<f64>,
+    /// The same within 25 %.
+    pub index_within_25: Option<f64>,
     /// Longest real time of the run, in seconds; judged where there is a clock.
     pub wall_s: Option<f64>,
     /// Most memory of the run, in MiB; judged where it is known.
@@ -106,6 +110,9 @@ impl Expect {
         if self.source_told == Some(true) && !report.stalls.source_told {
             out.0.push("the source does not know that the bit rate is not sustainable".to_owned());
         }
+        let seen = &report.resource_index_seen;
+        out.least("resource_index_seen within_10", seen.within_10, self.index_within_10);
+        out.least("resource_index_seen within_25", seen.within_25, self.index_within_25);
         out.most("wall_s", report.wall_s, self.wall_s);
         out.most("rss_mib", (report.peak_rss_bytes >> 20) as f64, self.rss_mib);
         for (group, expect) in self.groups() {

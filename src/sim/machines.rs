@@ -110,6 +110,7 @@ impl Node for Swarm {
         Diagnosis {
             stalls: condition == Condition::Stalled,
             unsustainable: reason == Reason::UNSUSTAINABLE,
+            resource_index: self.resource_index(),
         }
     }
 }

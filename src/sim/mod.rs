@@ -19,6 +19,7 @@
 //! | [`check`], `spy` | what must never happen, to readers and on the wire |
 //! | `meter`, [`group`], [`report`] | how fast and how well it went, and for whom |
 //! | [`mod@reference`] | how fast it could be |
+//! | `liar` | what liars say |
 //! | `trace` | whether two runs were the same |
 
 pub mod check;
@@ -26,6 +27,7 @@ pub mod clip;
 mod event;
 pub mod expect;
 pub mod group;
+mod liar;
 mod link;
 pub mod machines;
 mod meter;

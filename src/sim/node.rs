@@ -24,12 +24,14 @@ pub trait Node: Machine<In = In, Out = Out> {
 }
 
 /// What a node says of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Diagnosis {
     /// Its stream stalls.
     pub stalls: bool,
     /// The bit rate is not sustainable.
     pub unsustainable: bool,
+    /// What it takes the swarm's resource index for.
+    pub resource_index: Option<f64>,
 }
 
 /// What a node is in the swarm.

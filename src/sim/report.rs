@@ -73,6 +73,23 @@ pub struct Stalls {
     pub source_told: bool,
 }
 
+/// What viewers took the resource index for when they were 30 s old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct IndexSeen {
+    /// How many were asked.
+    pub viewers: u64,
+    /// Share of them that were right within 10 %.
+    pub within_10: f64,
+    /// Share of them that were right within 25 %.
+    pub within_25: f64,
+    /// One of twenty took it for less than this part of what it is.
+    pub p5: f64,
+    /// Half took it for less than this part.
+    pub p50: f64,
+    /// One of twenty took it for more than this part.
+    pub p95: f64,
+}
+
 /// The report of one run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -86,6 +103,8 @@ pub struct Report {
     pub bitrate: u64,
     /// Mean upload of the viewers over the bit rate.
     pub resource_index: f64,
+    /// What viewers took it for.
+    pub resource_index_seen: IndexSeen,
     /// Per block: publication of its entry until verified at a viewer.
     pub block_lag_ms: Percentiles,
     /// Per piece: publication of its entry until all its blocks are verified at a viewer.

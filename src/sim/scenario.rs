@@ -252,6 +252,10 @@ pub struct Scenario {
     pub polluters: f64,
     /// Share of the viewers that promise blocks and never send one.
     pub stallers: f64,
+    /// Share of the viewers that say untruly what they and others upload.
+    pub liars: f64,
+    /// What they say, in multiples of the bit rate.
+    pub liars_claim: f64,
     /// How thoroughly to check.
     pub checks: Checks,
     /// Whether what one node has verified is verified for all, as long as the bytes are equal: real
@@ -298,6 +302,8 @@ impl Default for Scenario {
             clock_skew_s: 0.0,
             polluters: 0.0,
             stallers: 0.0,
+            liars: 0.0,
+            liars_claim: 100.0,
             checks: Checks::Some,
             prove_once: true,
             network: Network::default(),
@@ -344,6 +350,7 @@ impl Scenario {
             "16 KiB to 1 MiB",
         )?;
         within("window_s", f64::from(self.window_s), 1.0, 3600.0, "1 to 3600")?;
+        within("liars_claim", self.liars_claim, 0.0, 255.0, "0 to 255")?;
         within("clock_skew_s", self.clock_skew_s, 0.0, 1e6, "0 to 1000000")?;
         for (key, seconds) in [
             ("lead_s", self.lead_s),
@@ -356,7 +363,8 @@ impl Scenario {
         for (key, share) in [
             ("polluters", self.polluters),
             ("stallers", self.stallers),
-            ("polluters + stallers", self.polluters + self.stallers),
+            ("liars", self.liars),
+            ("polluters + stallers + liars", self.polluters + self.stallers + self.liars),
             ("network.cut", self.network.cut),
             ("network.unreachable", self.network.unreachable),
         ] {

@@ -10,11 +10,12 @@ use super::check::{Readers, Reading, Violation};
 use super::clip::Clip;
 use super::event::{Event, Life};
 use super::group::{Group, Groups};
+use super::liar;
 use super::meter::{GroupTally, Histogram, Meter, Percentiles, Tally, Viewing};
 use super::node::{Birth, Maker, Node, Records, Role, addr_of, node_at, outgoing_addr};
 use super::queue::Queue;
 use super::reference::Reference;
-use super::report::{ClassReport, Epochs, GroupReport, Recovery, Report, Stalls, Startup};
+use super::report::{ClassReport, Epochs, GroupReport, IndexSeen, Recovery, Report, Stalls, Startup};
 use super::scenario::{Checks, Class, Happening, Kind, Scenario};
 use super::spy::Spy;
 use super::trace::Trace;
@@ -52,6 +53,8 @@ const STRIDE: u64 = 256;
 const ASK_US: u64 = 1_000_000;
 /// From so long after measuring began, who stalls must know why.
 const KNOWS_US: u64 = 30_000_000;
+/// Who is so old must know the resource index.
+const KNOWS_INDEX_US: u64 = 30_000_000;
 /// The one reader of each viewer.
 const READER: ReaderId = ReaderId(1);
 /// Bytes of a `piece` message before its payload, length prefix included.
@@ -65,6 +68,8 @@ enum Manner {
     Polluter,
     /// No block it sends arrives.
     Staller,
+    /// It says untruly what it uploads, and others.
+    Liar,
 }
 
 /// One node: a machine and everything around it.
@@ -99,6 +104,8 @@ struct Slot<N> {
     reader_stalled: bool,
     reading: Reading,
     viewing: Viewing,
+    /// Whether it was asked what the resource index is.
+    asked_index: bool,
 }
 
 /// Answers of viewers that were asked how they fare.
@@ -109,6 +116,8 @@ struct Answers {
     /// Stalls at a time when who stalls must know why, and those that do.
     to_explain: u64,
     explained: u64,
+    /// What viewers took the resource index for, over what it is.
+    index: Vec<f64>,
 }
 
 /// Random numbers by purpose, so that one more draw here does not change everything there.
@@ -149,6 +158,23 @@ pub struct World<M: Maker> {
     sent: Vec<(Link, usize)>,
     frames: Vec<Bytes>,
     violation: Option<Violation>,
+}
+
+/// What becomes of a viewer for whom this number from 0 to 1 was drawn.
+fn manner(scenario: &Scenario, draw: f64) -> Manner {
+    let shares = [
+        (scenario.polluters, Manner::Polluter),
+        (scenario.stallers, Manner::Staller),
+        (scenario.liars, Manner::Liar),
+    ];
+    let mut below = 0.0;
+    for (share, manner) in shares {
+        below += share;
+        if draw < below {
+            return manner;
+        }
+    }
+    Manner::Honest
 }
 
 fn us(seconds: f64) -> u64 {
@@ -257,13 +283,8 @@ impl<M: Maker> World<M> {
         let node = self.slots.len() as NodeId;
         let dice = &mut self.dice.births;
         let viewer = role == Role::Viewer;
-        let manner = match dice.unit() {
-            draw if viewer && draw < self.scenario.polluters => Manner::Polluter,
-            draw if viewer && draw < self.scenario.polluters + self.scenario.stallers => {
-                Manner::Staller
-            }
-            _ => Manner::Honest,
-        };
+        let draw = dice.unit();
+        let manner = if viewer { manner(&self.scenario, draw) } else { Manner::Honest };
         let dialable = !(viewer && dice.chance(self.scenario.network.unreachable));
         let skew_us = ((dice.unit() * 2.0 - 1.0) * self.scenario.clock_skew_s * 1e6) as i64;
         let bps = self.scenario.bitrate as f64;
@@ -295,6 +316,7 @@ impl<M: Maker> World<M> {
             reader_stalled: false,
             reading: Reading::default(),
             viewing: Viewing::new(at, class, groups, manner == Manner::Honest),
+            asked_index: false,
         });
         self.queue.push(at, Event::Start { node });
     }
@@ -561,6 +583,7 @@ impl<M: Maker> World<M> {
                 head.truncate(kept);
                 body = Bytes::new();
             }
+            Manner::Liar => head = liar::with_claims(head, self.scenario.liars_claim),
             _ => {}
         }
         self.wires.send(self.now, &mut self.queue, link, head, body);
@@ -1033,18 +1056,45 @@ impl<M: Maker> World<M> {
     fn ask(&mut self) {
         self.queue.push(self.now.after_us(ASK_US), Event::Ask);
         let must_know = self.now >= self.meter.from.after_us(KNOWS_US);
-        for (node, slot) in (0u32..).zip(&self.slots) {
+        let index = self.scenario.mean_upload();
+        for node in 0..self.slots.len() as NodeId {
+            let clocks = self.clocks(node);
+            let slot = &mut self.slots[node as usize];
             if slot.role != Role::Viewer || !slot.viewing.honest || slot.frozen {
                 continue;
             }
             let Some(machine) = &slot.machine else { continue };
-            let says = machine.diagnosis(self.clocks(node));
+            let says = machine.diagnosis(clocks);
             self.answers.all += 1;
             self.answers.stalls += u64::from(says.stalls);
             if says.stalls && must_know {
                 self.answers.to_explain += 1;
                 self.answers.explained += u64::from(says.unsustainable);
             }
+            if !slot.asked_index && self.now >= slot.born.after_us(KNOWS_INDEX_US) {
+                slot.asked_index = true;
+                self.answers.index.push(says.resource_index.unwrap_or(0.0) / index);
+            }
+        }
+    }
+
+    fn index_seen(&self) -> IndexSeen {
+        let mut parts = self.answers.index.clone();
+        parts.sort_unstable_by(f64::total_cmp);
+        let count = parts.len();
+        let at = |percent: usize| parts.get(count * percent / 100).copied().unwrap_or(0.0);
+        let within = |most: f64| {
+            let right = parts.iter().filter(|part| (*part - 1.0).abs() <= most).count();
+            ratio(right as u64, count as u64)
+        };
+        let (within_10, within_25) = (within(0.1), within(0.25));
+        IndexSeen {
+            viewers: count as u64,
+            within_10,
+            within_25,
+            p5: at(5),
+            p50: at(50),
+            p95: at(95),
         }
     }
 
@@ -1082,7 +1132,7 @@ impl<M: Maker> World<M> {
     }
 
     fn stalls(&self) -> Stalls {
-        let Answers { all, stalls, to_explain, explained } = self.answers;
+        let Answers { all, stalls, to_explain, explained, .. } = self.answers;
         let source = self.slots[SOURCE as usize].machine.as_ref();
         Stalls {
             share: ratio(stalls, all),
@@ -1110,6 +1160,7 @@ impl<M: Maker> World<M> {
             viewers: self.scenario.viewers,
             bitrate: self.scenario.bitrate,
             resource_index: self.scenario.mean_upload(),
+            resource_index_seen: self.index_seen(),
             block_lag_ms: meter.block_lag.percentiles(),
             lag_ms: meter.piece_lag.percentiles(),
             lag_ref_ms: reference(&self.scenario, &self.classes).last_s() * 1e3,

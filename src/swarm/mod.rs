@@ -20,6 +20,7 @@
 //! | `credit` | how much came under which credit id |
 //! | `memory` | what is kept, here and elsewhere |
 //! | `offers` | what a subscription here, or there, would bring |
+//! | `resources` | whether the swarm's upload carries the stream |
 //! | `exchange` | metadata and addresses from peer to peer |
 //! | `source` | when a source publishes, listens or follows |
 //! | `playback` | what readers are handed |
@@ -44,6 +45,7 @@ mod peers;
 mod playback;
 mod pull;
 pub mod rate;
+mod resources;
 pub mod roster;
 mod source;
 pub mod status;
@@ -75,6 +77,7 @@ use offers::Offers;
 use peer::Peer;
 use peers::Peers;
 use rate::Bucket;
+use resources::Resources;
 use roster::Roster;
 use source::Source;
 use status::Lags;
@@ -171,6 +174,7 @@ pub struct Swarm {
     any_less: bool,
     upstream: Upstream,
     offers: Offers,
+    resources: Resources,
     credits: Credits,
     bucket: Option<Bucket>,
     /// What the line can send, as far as it was learnt; it counts only if no limit is given.
@@ -257,6 +261,7 @@ impl Swarm {
             any_less: false,
             upstream,
             offers: Offers::default(),
+            resources: Resources::default(),
             credits: Credits::default(),
             bucket: None,
             uplink: Uplink::new(grants::copies(&config.role), Time::ZERO),
@@ -469,6 +474,7 @@ impl Swarm {
         self.tick_choker();
         self.tick_exchange();
         self.tick_clocks();
+        self.judge_resources();
         let peers = &self.peers;
         let is = |link: &Link, held: fn(&Peer) -> bool| peers.get(link).is_some_and(held);
         self.near.fed.retain(|link| is(link, |p| !p.flows.is_empty()));

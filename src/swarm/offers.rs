@@ -214,7 +214,6 @@ impl Swarm {
 
     fn offer(&self) -> Offer {
         let k = self.upstream.k();
-        let rate = (self.stream_rate() as f64).max(1.0);
         let stripes = (0..k).map(|stripe| {
             let cover = Cover { k, stripes: 1 << stripe, part: 0xff };
             let lag = self.stripe_lag_us(stripe).filter(|_| self.supplies_anybody(&cover));
@@ -227,25 +226,16 @@ impl Swarm {
             StripeOffer { lag_ms: lag.map_or(UNKNOWN, ms), bar, below, branch }
         });
         let stripes = stripes.collect();
-        let uploads: Vec<u16> = self
-            .peers
-            .values()
-            .filter_map(|p| p.offer.as_ref().map(|o| o.upload).filter(|u| *u != UNKNOWN))
-            .collect();
-        let sum: u64 = uploads.iter().map(|u| u64::from(*u)).sum();
-        let mean = sum.checked_div(uploads.len() as u64);
-        // Of a line that is not known only what is used counts: it may carry nothing more.
-        let (budget, room) = (self.flow_budget() as f64 / rate, self.spare_share());
-        let known = self.upload_limit().is_some();
-        let (upload, room) = if known { (budget, room) } else { (budget - room.max(0.0), 0.0) };
+        // A line that is not known may carry nothing more than what it is used for.
+        let room = if self.upload_limit().is_some() { self.spare_share() } else { 0.0 };
         let entries = if self.is_publishing() { Some(0) } else { self.offers.entries_us };
         Offer {
             epoch: self.epoch(),
             base_ms: ms(self.base_us()),
             entries_ms: entries.filter(|_| self.would_grant_entries()).map_or(UNKNOWN, ms),
-            upload: in_unit(upload),
+            upload: in_unit(self.upload_copies()),
             room: in_unit(room),
-            mean: mean.map_or(UNKNOWN, |mean| mean as u16),
+            mean: self.told_index(),
             stripes,
             ext: Tlvs::default(),
         }
@@ -355,8 +345,8 @@ impl Peer {
 }
 
 fn weight(below: u8, upload: u16) -> u8 {
-    let upload = if upload == UNKNOWN { 0 } else { upload };
-    let feeds = u8::try_from(upload / (UNIT as u16 / 4)).unwrap_or(u8::MAX);
+    let upload = if upload == UNKNOWN { 0 } else { u32::from(upload) };
+    let feeds = u8::try_from(upload * 15 / 1024).unwrap_or(u8::MAX);
     below.max(feeds).saturating_add(1)
 }
 
@@ -376,6 +366,8 @@ fn is_same(a: &Offer, b: &Offer) -> bool {
         && near(a.base_ms, b.base_ms)
         && near(a.entries_ms, b.entries_ms)
         && a.upload.abs_diff(b.upload) <= a.upload / 16
+        && (a.mean == UNKNOWN) == (b.mean == UNKNOWN)
+        && a.mean.abs_diff(b.mean) <= a.mean / 16
         && a.stripes.len() == b.stripes.len()
         && a.stripes.iter().zip(&b.stripes).all(|(a, b)| {
             a.branch == b.branch

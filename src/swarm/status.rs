@@ -158,8 +158,10 @@ impl Condition {
 pub struct Status {
     /// What the stream is like.
     pub condition: Condition,
-    /// Why, if it stalls or is stale.
+    /// Why, if it stalls or is stale; at a source why its viewers stall, if it knows.
     pub reason: Reason,
+    /// What the swarm uploads over what it needs, as far as we can tell.
+    pub resource_index: Option<f64>,
     /// The highest entry.
     pub head: Option<Seq>,
     /// The lowest piece held.
@@ -240,7 +242,8 @@ impl Swarm {
         };
         Status {
             condition,
-            reason: self.reason_for(condition),
+            reason: self.reason_told(condition),
+            resource_index: self.resource_index(),
             head: feed.and_then(|f| f.head()),
             first: self.core.as_ref().and_then(|c| c.store.first()).map(|s| s.index),
             window_us: self.window_us().unwrap_or(0),
@@ -278,7 +281,15 @@ impl Swarm {
     #[must_use]
     pub fn diagnosis(&self, now: Now) -> (Condition, Reason) {
         let condition = self.condition(now);
-        (condition, self.reason_for(condition))
+        (condition, self.reason_told(condition))
+    }
+
+    /// Why we stall, or at a source why its viewers do.
+    fn reason_told(&self, condition: Condition) -> Reason {
+        if condition == Condition::Live && self.starves_viewers() {
+            return Reason::UNSUSTAINABLE;
+        }
+        self.reason_for(condition)
     }
 
     /// How much of the stream is kept: from the first piece's birth to the head's publication.
@@ -337,12 +348,13 @@ impl Swarm {
                     .peers
                     .values()
                     .any(|p| p.orders.values().any(|o| o.state == OrderState::Active));
-                if idle {
+                let silent = self.now.mono.since_us(self.last_entry_at) > SILENT_US;
+                if idle || (upstream && silent) {
                     Reason::SOURCE_GAP
+                } else if !silent && self.is_unsustainable() {
+                    Reason::UNSUSTAINABLE
                 } else if !upstream {
                     Reason::NO_UPSTREAM
-                } else if self.now.mono.since_us(self.last_entry_at) > SILENT_US {
-                    Reason::SOURCE_GAP
                 } else {
                     Reason::SLOW_UPSTREAM
                 }

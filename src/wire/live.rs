@@ -403,8 +403,8 @@ pub struct Offer {
     pub upload: u16,
     /// What of it is not granted to anybody, in 1/256 of the stream's rate.
     pub room: u16,
-    /// Mean of the uploads that the sender's neighbours gave, in 1/256 of the stream's rate;
-    /// [`UNKNOWN`] if there are none.
+    /// What the swarm's viewers upload on average as far as the sender can tell, in 1/256 of the
+    /// stream's rate; [`UNKNOWN`] if it cannot.
     pub mean: u16,
     /// One for each of the sender's stripes, 1 to 32.
     pub stripes: Vec<StripeOffer>,
