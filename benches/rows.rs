@@ -282,6 +282,14 @@ impl Row {
             let explained = self.least(|report| figure(report, "stalls.explained")) * 100.0;
             out.push(format!("stalls explained {explained:.0} %"));
         }
+        let expected = [
+            (expect.index_within_10, "r known within 10 %", "resource_index_seen.within_10"),
+            (expect.index_within_25, "r known within 25 %", "resource_index_seen.within_25"),
+        ];
+        for (_, name, path) in expected.into_iter().filter(|(expected, ..)| expected.is_some()) {
+            let share = self.least(move |report| figure(report, path)) * 100.0;
+            out.push(format!("{name} by {share:.0} %"));
+        }
         out.join(", ")
     }
 

@@ -127,6 +127,16 @@ fn wrong_bytes_are_never_shown() {
 }
 
 #[test]
+fn who_stalls_for_want_of_upload_knows_it_and_the_source_is_told() {
+    check("scarce.toml");
+}
+
+#[test]
+fn liars_do_not_hide_what_the_swarm_uploads() {
+    check("liars.toml");
+}
+
+#[test]
 fn an_audio_stream_plays() {
     check("audio.toml");
 }

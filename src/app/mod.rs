@@ -23,6 +23,7 @@ pub mod seed;
 pub mod session;
 pub mod sim;
 pub mod status;
+pub mod sustain;
 pub mod target;
 pub mod tracker;
 pub mod upload;

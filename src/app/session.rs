@@ -12,6 +12,7 @@ use super::common::Common;
 use super::console::Console;
 use super::exit::{Code, Failure};
 use super::status::{self, Frame};
+use super::sustain::Sustain;
 use super::target::{Target, addresses, named_peers};
 use crate::discovery::address::Policy;
 use crate::discovery::announce;
@@ -46,6 +47,7 @@ pub struct Session {
     announcer: Option<AnnouncerTask>,
     frame: Frame,
     console: Console,
+    sustain: Sustain,
     document: watch::Sender<Value>,
     tick: tokio::time::Interval,
     report: Option<std::path::PathBuf>,
@@ -135,6 +137,7 @@ impl Session {
             announcer,
             frame,
             console: Console::new(common, setup.stdout_is_media),
+            sustain: Sustain::default(),
             document,
             tick,
             report: common.report.clone(),
@@ -259,6 +262,9 @@ impl Session {
         }
         let rows = self.rows();
         self.console.trackers(&rows);
+        if let Some(words) = self.sustain.second(status) {
+            self.say(&words);
+        }
         let document = status::document(&self.frame, snapshot, &rows);
         self.console.second(snapshot, &document);
         self.document.send_replace(document);

@@ -9,7 +9,7 @@ use super::args::{Rate, Span};
 use super::exit::{Code, Failure};
 use super::file;
 use crate::sim::machines::Swarms;
-use crate::sim::report::{GroupReport, Percentiles, Report, Stalls, Startup};
+use crate::sim::report::{AudienceSeen, GroupReport, Percentiles, Report, Stalls, Startup};
 use crate::sim::scenario::{Scenario, Uploads};
 use crate::sim::world::World;
 
@@ -181,6 +181,9 @@ fn table(judged: &Judged) -> String {
     rows.push(("epochs", format!("{} begun, {} at the end", epochs.begun, epochs.at_end)));
     rows.push(("stalls", stalls(&report.stalls)));
     rows.push(("r seen", index_seen(report)));
+    if let Some(seen) = &report.audience {
+        rows.push(("viewers seen", audience(seen)));
+    }
     rows.push(("source", format!("{:.2} copies", report.source_copies)));
     rows.push(("payload", format!("{:.3} sent for each byte verified", report.payload_ratio)));
     rows.push(("overhead", format!("{:.2} % of payload", report.overhead_ratio * 100.0)));
@@ -240,6 +243,17 @@ fn index_seen(report: &Report) -> String {
         seen.viewers,
         seen.within_10 * 100.0,
         seen.within_25 * 100.0
+    )
+}
+
+fn audience(seen: &AudienceSeen) -> String {
+    format!(
+        "{} of {}; of {} sampled {} stall, block lag {}",
+        seen.estimate,
+        seen.viewers,
+        seen.sampled,
+        seen.stalled,
+        spread(&seen.block_lag_ms)
     )
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::discovery::announce::Row;
 use crate::net::driver::Snapshot;
+use crate::swarm::audience::Audience;
 use crate::units::InfoHash;
 use crate::wire::live::Reason;
 
@@ -41,7 +42,28 @@ pub fn reason_name(reason: Reason) -> Option<&'static str> {
 }
 
 fn per(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 1000.0).round() / 1000.0 }
+    if whole == 0 { 0.0 } else { to_thousandths(part as f64 / whole as f64) }
+}
+
+fn to_thousandths(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+/// What a source knows of its viewers.
+fn viewers(audience: &Audience) -> Value {
+    let mut reasons = serde_json::Map::new();
+    for (reason, count) in &audience.reasons {
+        let name = reason_name(*reason).map_or_else(|| reason.0.to_string(), str::to_owned);
+        reasons.insert(name, json!(count));
+    }
+    json!({
+        "estimate": audience.estimate,
+        "or_more": audience.or_more,
+        "sampled": audience.sampled,
+        "lag_ms": audience.lag_ms,
+        "stalled": audience.stalled(),
+        "reasons": reasons,
+    })
 }
 
 /// The status document.
@@ -96,6 +118,8 @@ pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
             "needed": s.flow_budget * 8,
         },
         "copies_sent": per(s.up_payload, stream_bytes),
+        "swarm": { "resource_index": s.resource_index.map(to_thousandths) },
+        "viewers": s.audience.as_ref().map(viewers),
         "peers": {
             "connected": s.connected,
             "downloading_from": s.downloading_from,

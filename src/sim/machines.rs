@@ -9,6 +9,7 @@ use super::scenario::Scenario;
 use crate::live::proven::Proven;
 use crate::machine::Rng;
 use crate::swarm::Swarm;
+use crate::swarm::audience::Audience;
 use crate::swarm::config::{Config, Role as SwarmRole, SourceConfig};
 use crate::swarm::io::Trace;
 use crate::swarm::status::Condition;
@@ -103,6 +104,10 @@ impl Node for Swarm {
         match self.poll_trace()? {
             Trace::Verified { at, block } => Some((at, block)),
         }
+    }
+
+    fn audience(&self) -> Option<Audience> {
+        Self::audience(self)
     }
 
     fn diagnosis(&self, now: Now) -> Diagnosis {

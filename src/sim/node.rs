@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 
 use crate::machine::Machine;
+use crate::swarm::audience::Audience;
 use crate::swarm::io::{In, Out};
 use crate::units::{Now, Seq};
 
@@ -21,6 +22,11 @@ pub trait Node: Machine<In = In, Out = Out> {
 
     /// What it says of itself.
     fn diagnosis(&self, now: Now) -> Diagnosis;
+
+    /// What it knows of its viewers, if it is a source.
+    fn audience(&self) -> Option<Audience> {
+        None
+    }
 }
 
 /// What a node says of itself.

@@ -90,6 +90,21 @@ pub struct IndexSeen {
     pub p95: f64,
 }
 
+/// What the source knew of its viewers at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AudienceSeen {
+    /// How many there were.
+    pub viewers: u64,
+    /// How many it took them for.
+    pub estimate: u32,
+    /// How many told it how the stream comes.
+    pub sampled: usize,
+    /// Per block, of the last minute, as they told it.
+    pub block_lag_ms: Percentiles,
+    /// How many of them said that they stall.
+    pub stalled: usize,
+}
+
 /// The report of one run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -127,6 +142,8 @@ pub struct Report {
     pub epochs: Epochs,
     /// What nodes say of themselves.
     pub stalls: Stalls,
+    /// What the source knew of its viewers.
+    pub audience: Option<AudienceSeen>,
     /// Payload sent by the source over payload published; of several sources, the most.
     pub source_copies: f64,
     /// Payload sent by all over payload verified by all viewers: above 1 are duplicates, blocks of

@@ -15,7 +15,9 @@ use super::meter::{GroupTally, Histogram, Meter, Percentiles, Tally, Viewing};
 use super::node::{Birth, Maker, Node, Records, Role, addr_of, node_at, outgoing_addr};
 use super::queue::Queue;
 use super::reference::Reference;
-use super::report::{ClassReport, Epochs, GroupReport, IndexSeen, Recovery, Report, Stalls, Startup};
+use super::report::{
+    AudienceSeen, ClassReport, Epochs, GroupReport, IndexSeen, Recovery, Report, Stalls, Startup,
+};
 use super::scenario::{Checks, Class, Happening, Kind, Scenario};
 use super::spy::Spy;
 use super::trace::Trace;
@@ -1098,6 +1100,19 @@ impl<M: Maker> World<M> {
         }
     }
 
+    fn audience_seen(&self) -> Option<AudienceSeen> {
+        let seen = self.slots[SOURCE as usize].machine.as_ref()?.audience()?;
+        let there = |slot: &&Slot<M::Node>| slot.role == Role::Viewer && slot.machine.is_some();
+        let lag = seen.lag_ms.unwrap_or_default();
+        Some(AudienceSeen {
+            viewers: self.slots.iter().filter(there).count() as u64,
+            estimate: seen.estimate,
+            sampled: seen.sampled,
+            block_lag_ms: Percentiles { p50: lag.p50, p90: lag.p90, p99: lag.p99, max: lag.max },
+            stalled: seen.stalled(),
+        })
+    }
+
     fn sources(&self) -> usize {
         1 + self.scenario.standbys as usize
     }
@@ -1175,6 +1190,7 @@ impl<M: Maker> World<M> {
             }),
             epochs: self.epochs(),
             stalls: self.stalls(),
+            audience: self.audience_seen(),
             source_copies: ratio(self.source_payload(), meter.stream_bytes),
             payload_ratio: ratio(payload, meter.received_bytes),
             overhead_ratio: ratio(all.control - self.before.1.control, payload),

@@ -553,10 +553,13 @@ impl Swarm {
         self.send_live(link, &Live::Clock(Clock::Ask { mine_us }));
     }
 
-    /// Answers what came from this peer under which credit id; what is answered to us is not yet
-    /// asked for.
+    /// Answers what came from this peer under which credit id, and how the stream comes; of what
+    /// is answered to us nothing else was asked for.
     fn report_came(&mut self, link: Link, report: &Report) {
-        let Report::Ask { report, credits } = report else { return };
+        let (report, credits) = match report {
+            Report::Ask { report, credits } => (report, credits),
+            Report::Answer { view, .. } => return self.view_came(link, *view),
+        };
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
         if peer.reported_at.is_some_and(|at| now.since_us(at) < REPORT_US) {
@@ -564,7 +567,8 @@ impl Swarm {
         }
         peer.reported_at = Some(now);
         let received = credits.iter().map(|id| (*id, self.credits.of(*id))).collect();
-        self.send_live(link, &Live::Report(Report::Answer { report: *report, received }));
+        let view = Some(self.own_view());
+        self.send_live(link, &Live::Report(Report::Answer { report: *report, received, view }));
     }
 }
 

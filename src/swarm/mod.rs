@@ -20,6 +20,7 @@
 //! | `credit` | how much came under which credit id |
 //! | `memory` | what is kept, here and elsewhere |
 //! | `offers` | what a subscription here, or there, would bring |
+//! | [`audience`] | what a source learns of its viewers |
 //! | `resources` | whether the swarm's upload carries the stream |
 //! | `exchange` | metadata and addresses from peer to peer |
 //! | `source` | when a source publishes, listens or follows |
@@ -27,6 +28,7 @@
 //! | [`status`] | how it fares |
 //! | [`haves`], [`rate`], [`roster`] | parts with no knowledge of the rest |
 
+pub mod audience;
 mod choker;
 pub mod config;
 mod connection;
@@ -66,7 +68,7 @@ use crate::live::store::Store;
 use crate::machine::{Machine, Rng};
 use crate::units::{BlockId, Epoch, Link, Now, PieceIndex, Seq, Time};
 use crate::wire::extended::Extension;
-use crate::wire::live::{HOPS_UNKNOWN, Live, Reason};
+use crate::wire::live::{HOPS_UNKNOWN, Live, Reason, View};
 use crate::wire::message::Message;
 
 use config::{Config, Role, Torrent};
@@ -175,6 +177,8 @@ pub struct Swarm {
     upstream: Upstream,
     offers: Offers,
     resources: Resources,
+    /// How the stream comes to us, as anybody who asks is told, and when that was worked out.
+    view: Option<(Time, View)>,
     credits: Credits,
     bucket: Option<Bucket>,
     /// What the line can send, as far as it was learnt; it counts only if no limit is given.
@@ -262,6 +266,7 @@ impl Swarm {
             upstream,
             offers: Offers::default(),
             resources: Resources::default(),
+            view: None,
             credits: Credits::default(),
             bucket: None,
             uplink: Uplink::new(grants::copies(&config.role), Time::ZERO),
@@ -475,6 +480,7 @@ impl Swarm {
         self.tick_exchange();
         self.tick_clocks();
         self.judge_resources();
+        self.tick_audience();
         let peers = &self.peers;
         let is = |link: &Link, held: fn(&Peer) -> bool| peers.get(link).is_some_and(held);
         self.near.fed.retain(|link| is(link, |p| !p.flows.is_empty()));

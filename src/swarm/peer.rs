@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::audience::Sampled;
 use super::connection::{MESSAGES_BURST, MESSAGES_PER_S, WASTE_BURST, WASTE_PER_S};
 use super::haves::Haves;
 use super::rate::{Bucket, Meter};
@@ -316,6 +317,8 @@ pub struct Peer {
     pub run_bytes: Bucket,
     /// When it was last told what came under which credit id.
     pub reported_at: Option<Time>,
+    /// How the stream comes to it, if we asked.
+    pub sampled: Sampled,
     /// Messages that it may still send.
     pub messages: Bucket,
     /// Window messages that it may still send.
@@ -391,6 +394,7 @@ impl Peer {
             answers: (Time::ZERO, 0),
             run_bytes: Bucket::new(RUN_BYTES_PER_S, RUN_BYTES_BURST, now),
             reported_at: None,
+            sampled: Sampled::default(),
             messages: Bucket::new(MESSAGES_PER_S, MESSAGES_BURST, now),
             windows: Bucket::new(WINDOWS_PER_S, WINDOWS_BURST, now),
             waste: Bucket::new(WASTE_PER_S, WASTE_BURST, now),

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::Swarm;
+use super::audience::{Audience, spread};
 use super::io::ReaderId;
 use super::peer::OrderState;
 use crate::live::reader::{Played, Reader};
 use crate::units::{Epoch, Now, PieceIndex, Seq, Time, UnixUs};
-use crate::wire::live::Reason;
+use crate::wire::live::{Reason, UNKNOWN, VIEW_LAGS};
 
 /// Lags are kept for this long.
 const LAG_WINDOW_US: u64 = 60_000_000;
@@ -83,6 +84,13 @@ impl Lags {
         if self.is_since(published) {
             note(&mut self.blocks, now.mono, now.wall.minus(published).saturating_add(offset_us));
         }
+    }
+
+    /// The blocks' lags of the last minute in milliseconds, as views tell them.
+    pub(super) fn spread_ms(&self, now: Time) -> [u16; VIEW_LAGS] {
+        let fresh = self.blocks.iter().filter(|(at, _)| now.since_us(*at) <= LAG_WINDOW_US);
+        let ms = |us: i64| u16::try_from((us / 1000).clamp(0, i64::from(UNKNOWN - 1)));
+        spread(fresh.filter_map(|(_, lag)| ms(*lag).ok()).collect())
     }
 
     /// Whether what was published then is of the time since we listen.
@@ -162,6 +170,8 @@ pub struct Status {
     pub reason: Reason,
     /// What the swarm uploads over what it needs, as far as we can tell.
     pub resource_index: Option<f64>,
+    /// The viewers, at a source that publishes.
+    pub audience: Option<Audience>,
     /// The highest entry.
     pub head: Option<Seq>,
     /// The lowest piece held.
@@ -244,6 +254,7 @@ impl Swarm {
             condition,
             reason: self.reason_told(condition),
             resource_index: self.resource_index(),
+            audience: self.audience(),
             head: feed.and_then(|f| f.head()),
             first: self.core.as_ref().and_then(|c| c.store.first()).map(|s| s.index),
             window_us: self.window_us().unwrap_or(0),

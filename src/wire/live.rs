@@ -345,7 +345,43 @@ pub enum Clock {
     },
 }
 
-/// `bl_report`: what came under which credit id.
+/// Lags in a [`View`].
+pub const VIEW_LAGS: usize = 16;
+/// Type of the field of a `bl_report` answer that holds a [`View`].
+const VIEW: u16 = 1;
+/// Bytes of its value.
+const VIEW_LEN: usize = 1 + 2 * VIEW_LAGS;
+
+/// How the stream comes to the sender of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Why the sender stalls, if it does.
+    pub reason: Reason,
+    /// Place `i`: milliseconds from publication that (2 i + 1) / 32 of the blocks of the last minute
+    /// took at most; [`UNKNOWN`] if none came.
+    pub lag_ms: [u16; VIEW_LAGS],
+}
+
+impl View {
+    fn encode(&self) -> [u8; VIEW_LEN] {
+        let mut out = [0; VIEW_LEN];
+        let numbers = self.lag_ms.iter().flat_map(|lag| lag.to_be_bytes());
+        let bytes = std::iter::once(self.reason.0).chain(numbers);
+        out.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        out
+    }
+
+    /// `None` if it is too short; what a later version may put behind it is left out.
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (reason, lags) = value.get(..VIEW_LEN)?.split_first()?;
+        let mut lag_ms = [UNKNOWN; VIEW_LAGS];
+        let numbers = lags.chunks_exact(2).map(|b| u16::from_be_bytes(super::message::array(b)));
+        lag_ms.iter_mut().zip(numbers).for_each(|(place, lag)| *place = lag);
+        Some(Self { reason: Reason(*reason), lag_ms })
+    }
+}
+
+/// `bl_report`: what came under which credit id, and how the stream comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// Asks.
@@ -361,6 +397,8 @@ pub enum Report {
         report: u8,
         /// Verified payload bytes that came under each id.
         received: Vec<(u32, u64)>,
+        /// How the stream comes, if the answerer says so.
+        view: Option<View>,
     },
 }
 
@@ -697,13 +735,18 @@ impl Live {
                         out.put_u32(*credit);
                     }
                 }
-                Report::Answer { report, received } => {
+                Report::Answer { report, received, view } => {
                     out.put_u8(1);
                     out.put_u8(*report);
                     out.put_u8(received.len() as u8);
                     for (credit, bytes) in received {
                         out.put_u32(*credit);
                         out.put_u64(*bytes);
+                    }
+                    if let Some(view) = view {
+                        out.put_u16(VIEW);
+                        out.put_u16(VIEW_LEN as u16);
+                        out.put_slice(&view.encode());
                     }
                 }
             },
@@ -879,7 +922,7 @@ fn parse_report<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Option<Report>,
         return r.value("credits", count as u64);
     }
     let (rest, rows) = r.take(rest, take(count * row_len))?;
-    r.ext(rest)?;
+    let ext = r.ext(rest)?;
     let rows = rows.chunks_exact(row_len).map(|row| row.split_at(4));
     let credit = |bytes: &[u8]| u32::from_be_bytes(super::message::array(bytes));
     Ok(Some(if op == 0 {
@@ -888,7 +931,8 @@ fn parse_report<'a>(r: &Reading<'a>, input: Input<'a>) -> Result<Option<Report>,
         let row = |(id, sum): (&[u8], &[u8])| {
             (credit(id), u64::from_be_bytes(super::message::array(sum)))
         };
-        Report::Answer { report, received: rows.map(row).collect() }
+        let view = ext.get(VIEW).and_then(|value| View::parse(&value));
+        Report::Answer { report, received: rows.map(row).collect(), view }
     }))
 }
 
@@ -938,6 +982,10 @@ mod tests {
             let mask = if k == 32 { u32::MAX } else { (1 << k) - 1 };
             Cover { k, stripes: (stripes & mask).max(1), part }
         })
+    }
+
+    fn reason_any() -> impl Strategy<Value = Reason> {
+        any::<u8>().prop_map(Reason)
     }
 
     fn any_live() -> impl Strategy<Value = Live> {
@@ -1013,8 +1061,15 @@ mod tests {
                 ),
             (any::<u8>(), prop::collection::vec(any::<u32>(), 0..32))
                 .prop_map(|(report, credits)| Live::Report(Report::Ask { report, credits })),
-            (any::<u8>(), prop::collection::vec(any::<(u32, u64)>(), 0..32))
-                .prop_map(|(report, received)| Live::Report(Report::Answer { report, received })),
+            (
+                any::<u8>(),
+                prop::collection::vec(any::<(u32, u64)>(), 0..32),
+                prop::option::of((reason_any(), any::<[u16; VIEW_LAGS]>()))
+            )
+                .prop_map(|(report, received, view)| {
+                    let view = view.map(|(reason, lag_ms)| View { reason, lag_ms });
+                    Live::Report(Report::Answer { report, received, view })
+                }),
         ]
     }
 

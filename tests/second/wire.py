@@ -44,8 +44,10 @@ class Bytes:
 
     def extension_area(self):
         need(len(self.rest) <= 512, "extension area")
-        if feed.needs_newer(feed.fields_of(self.rest)):
+        fields = feed.fields_of(self.rest)
+        if feed.needs_newer(fields):
             raise Ignored(NEW)
+        return fields
 
 
 def handshake(data):
@@ -277,8 +279,18 @@ def bl_report(b):
     need(count <= 32, "rows")
     row = [lambda: b.number(4), lambda: [b.number(4), b.long()]][op]
     out["rows"] = [row() for _ in range(count)]
-    b.extension_area()
+    fields = b.extension_area()
+    if op == 1:
+        values = [value for kind, value in fields if kind == 1]
+        out["view"] = view(values[0]) if values else None
     return out
+
+
+def view(value):
+    if len(value) < 33:
+        return None
+    lags = [int.from_bytes(value[at:at + 2], "big") for at in range(1, 33, 2)]
+    return {"reason": value[0], "lags": lags}
 
 
 def bl_proof(b):

@@ -6,7 +6,7 @@ use btlive::units::{BlockNo, Epoch, InfoHash, PeerId, PieceIndex, hex};
 use btlive::wire::extended::{ExtendedHandshake, MetadataMessage, Pex, parse_dont_have};
 use btlive::wire::live::{
     CHANGE, Clock, Cover, End, Entries, Grant, HOPS_UNKNOWN, Kind, Live, NEWEST, Offer, Proof,
-    Reason, Report, Skip, Stripe, StripeOffer, Subscribe, UNKNOWN, Window,
+    Reason, Report, Skip, Stripe, StripeOffer, Subscribe, UNKNOWN, VIEW_LAGS, View, Window,
 };
 use btlive::wire::message::{Handshake, Message, Request, Reserved, Splitter};
 use btlive::wire::tlv::Tlvs;
@@ -421,12 +421,26 @@ fn good_messages() -> Vec<(&'static str, Live)> {
         ("ask", Live::Report(Report::Ask { report: 9, credits: vec![1, 0xdead_beef] })),
         (
             "answer",
-            Live::Report(Report::Answer { report: 9, received: vec![(1, 0), (3, u64::MAX)] }),
+            Live::Report(Report::Answer {
+                report: 9,
+                received: vec![(1, 0), (3, u64::MAX)],
+                view: None,
+            }),
+        ),
+        (
+            "answer with a view",
+            Live::Report(Report::Answer { report: 9, received: Vec::new(), view: Some(view()) }),
         ),
         ("proof", Live::Proof(feed::proof())),
         ("four stripes", Live::Offer(offer())),
         ("nothing to give yet", Live::Offer(Offer { base_ms: UNKNOWN, ..nothing_offered() })),
     ]
+}
+
+fn view() -> View {
+    let mut lag_ms = [UNKNOWN; VIEW_LAGS];
+    (0u16..).zip(&mut lag_ms).for_each(|(i, lag)| *lag = 100 + 20 * i);
+    View { reason: Reason::UNSUSTAINABLE, lag_ms }
 }
 
 fn offer() -> Offer {
@@ -563,9 +577,10 @@ fn live_fields(live: Live) -> Value {
         Live::Report(Report::Ask { report, credits }) => {
             json!({ "op": "ask", "report": report, "rows": credits })
         }
-        Live::Report(Report::Answer { report, received }) => {
+        Live::Report(Report::Answer { report, received, view }) => {
             let rows: Vec<_> = received.iter().map(|(id, n)| json!([id, long(*n)])).collect();
-            json!({ "op": "answer", "report": report, "rows": rows })
+            let view = view.map(|v| json!({ "reason": v.reason.0, "lags": v.lag_ms }));
+            json!({ "op": "answer", "report": report, "rows": rows, "view": view })
         }
         Live::Proof(Proof { first, second }) => {
             json!({ "first": hex(&first.encode()), "second": hex(&second.encode()) })

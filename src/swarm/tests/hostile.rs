@@ -16,7 +16,7 @@ use crate::wire::extended::{ExtendedHandshake, Extension, MetadataMessage, Pex};
 use crate::wire::feed::{Claim, Entry, Flags, Head};
 use crate::wire::live::{
     CHANGE, Clock, Cover, End, Entries, Grant, Kind, Live, NEWEST, Proof, Reason, Report, Skip,
-    Stripe, Subscribe, Window,
+    Stripe, Subscribe, VIEW_LAGS, View, Window,
 };
 use crate::wire::message::{Handshake, Message, Request, Reserved};
 use crate::wire::tlv::Tlvs;
@@ -383,7 +383,9 @@ fn all_messages() -> Vec<Message> {
         let report = n as u8;
         lives.push(Live::Report(Report::Ask { report, credits: vec![u32::MAX; n] }));
         let received = vec![(u32::MAX, u64::MAX); n];
-        lives.push(Live::Report(Report::Answer { report, received }));
+        let late = View { reason: Reason(n as u8), lag_ms: [n as u16; VIEW_LAGS] };
+        let view = (n > 0).then_some(late);
+        lives.push(Live::Report(Report::Answer { report, received, view }));
         let entries = vec![Bytes::from(vec![0; 72]); n];
         lives.push(Live::Entries(Entries::Answer { run: report, entries: entries.clone() }));
         lives.push(Live::Entries(Entries::Push { entries }));
