@@ -1,6 +1,7 @@
 //! Stories of a few nodes on a small network without a seam of its own: frames arrive after a
 //! fixed delay, in order. The simulator tells the long stories.
 
+mod audience;
 mod hostile;
 
 use std::collections::{BTreeMap, VecDeque};
