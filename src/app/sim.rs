@@ -248,8 +248,9 @@ fn index_seen(report: &Report) -> String {
 
 fn audience(seen: &AudienceSeen) -> String {
     format!(
-        "{} of {}; of {} sampled {} stall, block lag {}",
+        "{}{} of {}; of {} sampled {} stall, block lag {}",
         seen.estimate,
+        if seen.or_more { " or more" } else { "" },
         seen.viewers,
         seen.sampled,
         seen.stalled,

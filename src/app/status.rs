@@ -49,15 +49,17 @@ fn to_thousandths(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
-/// What a source knows of its viewers.
-fn viewers(audience: &Audience) -> Value {
+/// What a source knows of its viewers; where it cannot count them all, trackers may know of more.
+fn viewers(audience: &Audience, trackers: &[Row]) -> Value {
+    let announced = trackers.iter().filter_map(|row| row.leechers).max();
+    let more = announced.filter(|_| audience.or_more).unwrap_or(0);
     let mut reasons = serde_json::Map::new();
     for (reason, count) in &audience.reasons {
         let name = reason_name(*reason).map_or_else(|| reason.0.to_string(), str::to_owned);
         reasons.insert(name, json!(count));
     }
     json!({
-        "estimate": audience.estimate,
+        "estimate": audience.estimate.max(more),
         "or_more": audience.or_more,
         "sampled": audience.sampled,
         "lag_ms": audience.lag_ms,
@@ -119,7 +121,7 @@ pub fn document(frame: &Frame, snapshot: &Snapshot, trackers: &[Row]) -> Value {
         },
         "copies_sent": per(s.up_payload, stream_bytes),
         "swarm": { "resource_index": s.resource_index.map(to_thousandths) },
-        "viewers": s.audience.as_ref().map(viewers),
+        "viewers": s.audience.as_ref().map(|a| viewers(a, trackers)),
         "peers": {
             "connected": s.connected,
             "downloading_from": s.downloading_from,

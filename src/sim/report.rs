@@ -97,6 +97,8 @@ pub struct AudienceSeen {
     pub viewers: u64,
     /// How many it took them for.
     pub estimate: u32,
+    /// There might be more, as far as it could tell.
+    pub or_more: bool,
     /// How many told it how the stream comes.
     pub sampled: usize,
     /// Per block, of the last minute, as they told it.

@@ -1107,6 +1107,7 @@ impl<M: Maker> World<M> {
         Some(AudienceSeen {
             viewers: self.slots.iter().filter(there).count() as u64,
             estimate: seen.estimate,
+            or_more: seen.or_more,
             sampled: seen.sampled,
             block_lag_ms: Percentiles { p50: lag.p50, p90: lag.p90, p99: lag.p99, max: lag.max },
             stalled: seen.stalled(),

@@ -527,6 +527,8 @@ fn bad_messages() -> Vec<(Kind, &'static str, Vec<u8>)> {
         (Kind::Report, "an op of a later version", vec![2, 0, 255]),
         (Kind::Report, "no rows", report(0, 0, 4)),
         (Kind::Report, "32 rows", report(1, 32, 12)),
+        (Kind::Report, "a view cut short", cat(&[&report(1, 0, 12), &[0, 1, 0, 32], &[0; 32]])),
+        (Kind::Report, "a longer view", cat(&[&report(1, 0, 12), &[0, 1, 0, 34], &[0; 34]])),
         (Kind::Report, "33 rows asked for", report(0, 33, 4)),
         (Kind::Report, "33 rows answered", report(1, 33, 12)),
         (Kind::Offer, "no stripes", offered(1, 0)),
