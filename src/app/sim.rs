@@ -235,8 +235,8 @@ fn index_seen(report: &Report) -> String {
     let seen = &report.resource_index_seen;
     let r = |part: f64| part * report.resource_index;
     format!(
-        "p5 {:.2}  p50 {:.2}  p95 {:.2} by {} viewers 30 s old; {:.1} % within 10 %, {:.1} % within \
-         25 %",
+        "p5 {:.2}  p50 {:.2}  p95 {:.2} by {} viewers 30 s old; {:.1} % within 10 %, \
+         {:.1} % within 25 %",
         r(seen.p5),
         r(seen.p50),
         r(seen.p95),

@@ -21,7 +21,8 @@ impl Sustain {
         }
         self.told = Some(index);
         Some(format!(
-            "this bitrate is not sustainable: r = {:.2} (what all viewers upload, over what they need)",
+            "this bitrate is not sustainable: r = {:.2} (what all viewers upload, over what they \
+             need)",
             down(index)
         ))
     }

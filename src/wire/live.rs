@@ -357,8 +357,8 @@ const VIEW_LEN: usize = 1 + 2 * VIEW_LAGS;
 pub struct View {
     /// Why the sender stalls, if it does.
     pub reason: Reason,
-    /// Place `i`: milliseconds from publication that (2 i + 1) / 32 of the blocks of the last minute
-    /// took at most; [`UNKNOWN`] if none came.
+    /// Place `i`: milliseconds from publication that (2 i + 1) / 32 of the blocks of the last
+    /// minute took at most; [`UNKNOWN`] if none came.
     pub lag_ms: [u16; VIEW_LAGS],
 }
 
