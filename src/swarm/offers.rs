@@ -33,7 +33,7 @@ const ROOMY_PERCENT: usize = 40;
 const TIGHT_PERCENT: usize = 15;
 /// Many are new if one of so many neighbours came within this time.
 const NEW_PART: usize = 4;
-const NEW_US: u64 = 15_000_000;
+const NEW_US: u64 = 6_000_000;
 /// Numbers of an offer are in this part of the stream's rate.
 const UNIT: f64 = 256.0;
 
@@ -52,6 +52,8 @@ pub(super) struct Offers {
     entries_us: Option<u64>,
     /// Hardly any neighbour has room for a stripe.
     tight: bool,
+    /// Many neighbours are new.
+    joining: bool,
     told: Option<Offer>,
     told_at: Time,
 }
@@ -65,6 +67,7 @@ impl Default for Offers {
             branch: [0; STRIPES_MAX as usize],
             entries_us: None,
             tight: true,
+            joining: true,
             told: None,
             told_at: Time::ZERO,
         }
@@ -83,9 +86,9 @@ impl Offers {
         self.path_us.get(usize::from(stripe)).copied().flatten()
     }
 
-    /// Whether hardly any neighbour has room for a stripe.
+    /// Whether hardly any neighbour has room for a stripe, and few are new.
     pub(super) fn is_tight(&self) -> bool {
-        self.tight
+        self.tight && !self.joining
     }
 
     fn branch(&self, stripe: u8) -> u8 {
@@ -258,10 +261,7 @@ impl Swarm {
     fn judge_room(&mut self) {
         let now = self.now.mono;
         let new = self.peers.values().filter(|p| now.since_us(p.up_at) < NEW_US).count();
-        if new * NEW_PART > self.peers.len() {
-            self.offers.tight = false;
-            return;
-        }
+        self.offers.joining = new * NEW_PART > self.peers.len();
         let stripe = UNIT as u64 / u64::from(self.upstream.k().max(1));
         let offers = self.peers.values().filter_map(|p| p.offer.as_ref());
         let feeding = offers.filter(|o| o.upload != UNKNOWN && u64::from(o.upload) >= stripe);
@@ -367,7 +367,7 @@ fn is_same(a: &Offer, b: &Offer) -> bool {
         && near(a.entries_ms, b.entries_ms)
         && a.upload.abs_diff(b.upload) <= a.upload / 16
         && (a.mean == UNKNOWN) == (b.mean == UNKNOWN)
-        && a.mean.abs_diff(b.mean) <= a.mean / 16
+        && a.mean.abs_diff(b.mean) <= a.mean / 4
         && a.stripes.len() == b.stripes.len()
         && a.stripes.iter().zip(&b.stripes).all(|(a, b)| {
             a.branch == b.branch

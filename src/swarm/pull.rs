@@ -38,8 +38,8 @@ const LOOK_AGAIN_US: u64 = 100_000;
 const UNMET_US: u64 = 50_000;
 /// A swarm is quiet when nobody has asked for anything for so long.
 const QUIET_US: u64 = 3_000_000;
-/// Room as in offers (`specs/wire.md`, section `bl_offer`): of somebody who did not say, of somebody
-/// who has none and yet takes requests, and a unit in which waits are reckoned.
+/// Room as in offers (`bl_offer` in `specs/wire.md`): of somebody who did not say, of somebody who
+/// has none and yet takes requests, and a unit in which waits are reckoned.
 const ROOM_UNKNOWN: u64 = 64;
 const ROOM_LEAST: u64 = 16;
 const ROOM_ONE: u64 = 4096;
