@@ -52,6 +52,8 @@ pub(super) struct Offers {
     entries_us: Option<u64>,
     /// Hardly any neighbour has room for a stripe.
     tight: bool,
+    /// Some neighbour has said what room it has.
+    room_known: bool,
     /// Many neighbours are new.
     joining: bool,
     told: Option<Offer>,
@@ -67,6 +69,7 @@ impl Default for Offers {
             branch: [0; STRIPES_MAX as usize],
             entries_us: None,
             tight: true,
+            room_known: false,
             joining: true,
             told: None,
             told_at: Time::ZERO,
@@ -84,6 +87,11 @@ impl Offers {
     /// Average time from publication to arrival of a stripe's blocks, microseconds.
     pub(super) fn path_us(&self, stripe: u8) -> Option<u64> {
         self.path_us.get(usize::from(stripe)).copied().flatten()
+    }
+
+    /// Whether some neighbour knows what its line carries, and so what it can spare.
+    pub(super) fn is_room_known(&self) -> bool {
+        self.room_known
     }
 
     /// Whether hardly any neighbour has room for a stripe, and few are new.
@@ -230,14 +238,14 @@ impl Swarm {
         });
         let stripes = stripes.collect();
         // A line that is not known may carry nothing more than what it is used for.
-        let room = if self.upload_limit().is_some() { self.spare_share() } else { 0.0 };
+        let room = self.upload_limit().map_or(UNKNOWN, |_| in_unit(self.spare_share()));
         let entries = if self.is_publishing() { Some(0) } else { self.offers.entries_us };
         Offer {
             epoch: self.epoch(),
             base_ms: ms(self.base_us()),
             entries_ms: entries.filter(|_| self.would_grant_entries()).map_or(UNKNOWN, ms),
             upload: in_unit(self.upload_copies()),
-            room: in_unit(room),
+            room,
             mean: self.told_index(),
             stripes,
             ext: Tlvs::default(),
@@ -265,9 +273,11 @@ impl Swarm {
         let stripe = UNIT as u64 / u64::from(self.upstream.k().max(1));
         let offers = self.peers.values().filter_map(|p| p.offer.as_ref());
         let feeding = offers.filter(|o| o.upload != UNKNOWN && u64::from(o.upload) >= stripe);
-        let rooms: Vec<bool> = feeding.map(|o| u64::from(o.room) >= stripe).collect();
-        let with = rooms.iter().filter(|room| **room).count();
+        let rooms: Vec<u16> = feeding.map(|o| o.room).collect();
+        let has_room = |room: &&u16| **room != UNKNOWN && u64::from(**room) >= stripe;
+        let with = rooms.iter().filter(has_room).count();
         let enough = if self.offers.tight { ROOMY_PERCENT } else { TIGHT_PERCENT };
+        self.offers.room_known = rooms.iter().any(|room| *room != UNKNOWN);
         self.offers.tight = rooms.is_empty() || with * 100 < rooms.len() * enough;
     }
 

@@ -80,7 +80,7 @@ impl Swarm {
             let Some(source_now) = core.clock.source(self.now.mono) else { return };
             let start = core.feed.start_at(source_now, self.delay_us());
             let mut floor = start.or_else(|| core.feed.oldest()).map(|g| g.entry.head.index);
-            if !self.readers.is_empty() {
+            if self.offers.is_room_known() && !self.readers.is_empty() {
                 // From the newest place on: the past takes what others need for the present.
                 let newest = core.feed.newest_start().map(|g| g.entry.head.index);
                 floor = self.floor.or(newest).max(floor);
