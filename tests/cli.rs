@@ -13,7 +13,7 @@ use support::btlive::{self, LOCAL, Live, number, report};
 use support::namespace::Namespace;
 use support::process::{Process, Start, output_of};
 use support::stream::{self, FakeTs};
-use support::temp_dir;
+use support::{temp_dir, wait_for};
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -509,7 +509,7 @@ fn a_tracker_of_the_internet_cannot_send_us_into_the_own_network() {
             .spawn();
         (asked.wait(LIMIT).code(), asked.stderr())
     };
-    support::wait_for("the server", LIMIT, || ask("127.0.0.1:1").1.contains("local").then_some(()));
+    wait_for("the server", LIMIT, || ask("127.0.0.1:1").1.contains("local").then_some(()));
     for (target, words) in [
         ("127.0.0.1:8080", "127.0.0.1:8080 is a local address"),
         ("localhost:8080", "127.0.0.1:80 is a local address"),
@@ -631,12 +631,16 @@ fn on_a_terminal_one_line_tells_how_it_goes_and_elsewhere_none() {
     let mut shown = on_terminal(dir.path(), "shown", &play(""));
     let mut quiet = on_terminal(dir.path(), "quiet", &play("--quiet"));
     let mut piped = on_terminal(dir.path(), "piped", &play("2>&1 | cat"));
-    std::thread::sleep(Duration::from_secs(6));
+    let written = |name: &str| {
+        std::fs::read_to_string(dir.path().join(format!("{name}.typescript"))).expect("a record")
+    };
+    wait_for("live stream", LIMIT, || written("shown").contains("live: 1 peer, ").then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
     let record = |process: &mut Process, name: &str| {
         // As the key does: the terminal signals the command.
         process.take_stdin().write_all(b"\x03").expect("a key");
         process.wait(LIMIT);
-        std::fs::read_to_string(dir.path().join(format!("{name}.typescript"))).expect("a record")
+        written(name)
     };
     let text = record(&mut shown, "shown");
     let line = text.split("\r\x1b[K").find(|line| line.starts_with("live: 1 peer, "));
