@@ -42,6 +42,8 @@ const REQUIRED: [Kind; 6] =
 const SAME_RELAY_US: u64 = 60_000_000;
 /// Small offences that are taken for races.
 const STRIKES_MAX: u32 = 64;
+/// A connection that has stood for so long may be closed to make a place.
+const SETTLED_US: u64 = 20_000_000;
 /// A peer is told what came under which credit id this often at most.
 const REPORT_US: u64 = 1_000_000;
 /// Answers to asks for runs and clocks that a peer gets in a second.
@@ -64,7 +66,11 @@ impl Swarm {
         let now = self.now.mono;
         self.requested_at = now;
         self.roster.connected(addr, dialled);
-        let full = self.peers.len() >= self.config.peers_max || self.is_crowd(addr);
+        let crowd = self.is_crowd(addr);
+        if !dialled && !crowd && self.peers.len() >= self.config.peers_max {
+            self.make_place();
+        }
+        let full = self.peers.len() >= self.config.peers_max || crowd;
         let stranger = self.config.feed_only && !dialled;
         if self.stopping || self.roster.is_banned(addr, now) || (full && !dialled) || stranger {
             if dialled {
@@ -99,6 +105,26 @@ impl Swarm {
             IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
         };
         !shared && self.peers.values().filter(|p| p.addr.ip() == ip).count() >= PER_HOST_MAX
+    }
+
+    /// Closes one of the connections that we opened, for who may be unable to be reached itself: the
+    /// one closed can be dialled by others. It must be of no use at present, and so many stay that
+    /// whoever comes in masses cannot take the place of all whom we chose.
+    fn make_place(&mut self) {
+        let dialled = || self.peers.values().filter(|p| p.dialled);
+        if dialled().count() <= self.config.peers_wanted / 2 {
+            return;
+        }
+        let now = self.now.mono;
+        let unused = dialled().filter(|p| {
+            p.is_live()
+                && p.orders.is_empty()
+                && p.flows.is_empty()
+                && now.since_us(p.up_at) >= SETTLED_US
+                && !self.roster.is_named_by_user(p.addr)
+        });
+        let Some(link) = unused.map(|p| (p.hops == 0, p.up_at, p.link)).min() else { return };
+        self.close(link.2, "makes place for one who comes", false);
     }
 
     pub(super) fn down(&mut self, link: Link) {

@@ -257,6 +257,12 @@ impl Roster {
         self.banned.get(&Banned::of(canonical(addr))).is_some_and(|until| *until > now)
     }
 
+    /// Whether the user named this address, himself or in a link.
+    #[must_use]
+    pub fn is_named_by_user(&self, addr: SocketAddr) -> bool {
+        self.known.get(&canonical(addr)).is_some_and(|k| matches!(k.via, Via::User | Via::Magnet))
+    }
+
     /// Bans in force.
     #[must_use]
     pub fn banned(&self, now: Time) -> usize {

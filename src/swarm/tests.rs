@@ -363,6 +363,59 @@ fn one_who_joins_in_the_middle_gets_a_contiguous_part_up_to_the_end() {
     assert!(sent.ends_with(got) && is_part(got, &sent));
 }
 
+/// A viewer with nine places that opened eight of its connections itself, to nodes that have each
+/// other: it uses few of them while nothing is broadcast.
+fn full_viewer(net: &mut Net) -> (usize, Vec<usize>) {
+    let mut mesh: Vec<usize> = Vec::new();
+    for _ in 0..8 {
+        mesh.push(net.viewer(&mesh.clone()));
+    }
+    net.run(5.0);
+    let mut config = net.config(Role::Viewer);
+    (config.peers_max, config.peers_wanted) = (9, 8);
+    let full = net.add(config);
+    net.introduce(full, &mesh);
+    net.run(1.0);
+    mesh.push(net.viewer(&[full]));
+    net.run(1.0);
+    assert_eq!(neighbours(net, full, &mesh), mesh);
+    (full, mesh)
+}
+
+/// Which of these a node is connected to.
+fn neighbours(net: &Net, n: usize, of: &[usize]) -> Vec<usize> {
+    let has = |m: &usize| net.links.iter().any(|(end, other)| end.0 == n && other.0 == *m);
+    of.iter().copied().filter(has).collect()
+}
+
+#[test]
+fn a_full_node_makes_a_place_for_who_comes_of_a_settled_connection_that_it_opened() {
+    let mut net = Net::new();
+    let (full, old) = full_viewer(&mut net);
+    let early = net.viewer(&[full]);
+    net.run(1.0);
+    assert!(neighbours(&net, full, &[early]).is_empty());
+    net.crash(early);
+    net.run(25.0);
+    let new = net.viewer(&[full]);
+    net.run(1.0);
+    assert_eq!(neighbours(&net, full, &[new, old[8]]), [new, old[8]]);
+    assert_eq!(neighbours(&net, full, &old[..8]).len(), 7);
+}
+
+#[test]
+fn whoever_comes_in_masses_does_not_take_the_places_of_all_whom_a_node_chose() {
+    let mut net = Net::new();
+    let (full, _) = full_viewer(&mut net);
+    for _ in 0..8 {
+        net.run(25.0);
+        net.viewer(&[full]);
+    }
+    net.run(1.0);
+    let chosen = net.nodes[full].swarm.peers.values().filter(|p| p.dialled);
+    assert_eq!(chosen.count(), 4);
+}
+
 #[test]
 fn a_magnet_is_enough_to_join() {
     let mut net = Net::new();
