@@ -107,9 +107,9 @@ impl Swarm {
         !shared && self.peers.values().filter(|p| p.addr.ip() == ip).count() >= PER_HOST_MAX
     }
 
-    /// Closes one of the connections that we opened, for who may be unable to be reached itself: the
-    /// one closed can be dialled by others. It must be of no use at present, and so many stay that
-    /// whoever comes in masses cannot take the place of all whom we chose.
+    /// Closes one of the connections that we opened, for who may be unable to be reached itself:
+    /// the one closed can be dialled by others. It must be of no use at present, and so many stay
+    /// that whoever comes in masses cannot take the place of all whom we chose.
     fn make_place(&mut self) {
         let dialled = || self.peers.values().filter(|p| p.dialled);
         if dialled().count() <= self.config.peers_wanted / 2 {

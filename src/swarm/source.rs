@@ -379,8 +379,8 @@ impl Swarm {
             let from = place(&media, published, &input);
             leave_out(&mut source.backlog, &mut builder, now, from);
         }
-        // At first nobody waits for anything yet whose uplink could be too narrow. Later what was kept
-        // came in longer ago than readers wait: we followed, or listened to what was going on.
+        // At first nobody waits for anything yet whose uplink could be too narrow. Later what was
+        // kept came in longer ago than readers wait: we followed, or listened to what was going on.
         source.dating = if is_first { Dating::Held } else { Dating::Released };
         source.builder = Some(builder);
         source.mode = Mode::Publishing;
