@@ -77,6 +77,11 @@ fn unequal_uploads_carry_the_stream() {
 }
 
 #[test]
+fn uplinks_that_carry_hardly_more_than_is_needed_are_shared_out_evenly() {
+    check("tight.toml");
+}
+
+#[test]
 fn churn_interrupts_nobody_for_long() {
     check("churn.toml");
 }

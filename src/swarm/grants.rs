@@ -33,14 +33,21 @@ const SHED_TIMES_MAX: u64 = 20;
 const SWAP_US: u64 = 200_000;
 /// A flow that is given up goes on for so long.
 const NOTICE_US: u64 = 1_000_000;
-/// And anybody one to a peer that forwards more.
+/// And anybody one to a peer that forwards more; while many are new, who would have to look for
+/// another upstream among them finds none quickly.
 const OUTWEIGH_US: u64 = 1_000_000;
+const OUTWEIGH_JOINING_US: u64 = 3_000_000;
 /// No connection has this number.
 const NOBODY: Link = Link(u64::MAX);
 /// Primary stripes are wished for if somebody did so in this time.
 const PRIMARY_US: u64 = 2_000_000;
 /// Part of the budget that is kept for them.
 const RESERVE: f64 = 0.5;
+/// A stripe is rare if so many neighbours have nobody to get it from, and more than so many times
+/// as many as of another stripe, and a few more.
+const RARE_MIN: u16 = 5;
+const RARE_TIMES: u16 = 3;
+const RARE_MORE: u16 = 2;
 /// Blocks by their number modulo this: as fine as stripes can be.
 const BLOCK_CLASSES: u32 = 32;
 
@@ -119,7 +126,9 @@ impl Swarm {
     /// The weight that it takes to be granted a stripe now: 0 if there is room, 255 if no weight
     /// is enough.
     pub(super) fn bar(&self, wish: &Cover) -> u8 {
-        if self.grantable_blocks(NOBODY, wish).0.is_some() || self.yielding(NOBODY, wish).is_some()
+        if self.grantable_blocks(NOBODY, wish).0.is_some()
+            || self.yielding(NOBODY, wish).is_some()
+            || self.plentiful(NOBODY, wish).is_some()
         {
             return 0;
         }
@@ -163,7 +172,8 @@ impl Swarm {
     /// Gives up a flow for a wish that there is no room for.
     ///
     /// At the source that of a peer that has at least two more than the one who wishes for the
-    /// same: first copies go to different peers, each of which passes on what only it has.
+    /// same: first copies go to different peers, each of which passes on what only it has. At
+    /// others that of a stripe that hardly anybody lacks, for one that many lack.
     /// Anywhere that of a peer that passes the stripe on to far fewer than the one who wishes: who
     /// forwards sits nearer to the source.
     fn make_room(&mut self, link: Link, wish: &Cover) {
@@ -172,11 +182,14 @@ impl Swarm {
             return;
         }
         let sooner = self.richest(link, wish).or_else(|| self.yielding(link, wish));
+        let sooner = sooner.or_else(|| self.plentiful(link, wish));
         if let Some((out, id)) = sooner {
             self.swap_at = now.after_us(SWAP_US);
             self.retire_flow(out, id);
         } else if let Some((out, id)) = self.outweighed(link, wish) {
-            self.swap_at = now.after_us(OUTWEIGH_US);
+            let joining = self.offers.is_joining();
+            let pause = if joining { OUTWEIGH_JOINING_US } else { OUTWEIGH_US };
+            self.swap_at = now.after_us(pause);
             self.retire_flow(out, id);
         }
     }
@@ -209,6 +222,33 @@ impl Swarm {
             })
         });
         others.min().map(|(_, out, id)| (out, id))
+    }
+
+    /// The flow of a stripe that few neighbours lack which gives way to one that many lack, for
+    /// somebody who lacks it: its subscriber finds another upstream sooner. Otherwise uplinks fill
+    /// with stripes that are found early, and one stays with a few.
+    fn plentiful(&self, link: Link, wish: &Cover) -> Option<(Link, u8)> {
+        let (next, k) = (self.upstream.next_block(), self.upstream.k());
+        let stripe = |cover: &Cover| cover.stripes.trailing_zeros() as u8;
+        let lacking = self.offers.lacking(stripe(wish));
+        if self.is_publishing() || lacking < RARE_MIN || share(wish) <= self.spare_share() {
+            return None;
+        }
+        let offer = self.peers.get(&link).and_then(|p| p.offer.as_ref());
+        let has = offer.is_some_and(|offer| offer.lag_ms(k, stripe(wish)).is_some());
+        if has || !self.supplies(link, wish) {
+            return None;
+        }
+        let others = self.fed().filter(|p| p.link != link).flat_map(|p| {
+            p.flows.iter().filter_map(move |(id, flow)| {
+                let cover = flow.open_cover(next).filter(|c| c.k == k)?;
+                let weight = self.weight(p, stripe(&cover));
+                Some((self.offers.lacking(stripe(&cover)), weight, p.link, *id))
+            })
+        });
+        let (least, _, out, id) = others.min()?;
+        let bar = least.saturating_mul(RARE_TIMES).saturating_add(RARE_MORE);
+        (lacking > bar).then_some((out, id))
     }
 
     /// At the source: who of those that get just this cover, `link` left out, has most flows: how

@@ -15,9 +15,12 @@ use crate::wire::live::{
 use crate::wire::tlv::Tlvs;
 
 /// An offer is told anew this long after the last one at the soonest, if it changed.
-const OFFER_US: u64 = 500_000;
-/// Or, if stripes have come or gone, this long after.
-const URGENT_US: u64 = 100_000;
+const OFFER_US: u64 = 1_000_000;
+/// In a tight swarm sooner: there places are found one by one.
+const OFFER_TIGHT_US: u64 = 500_000;
+/// Or, if stripes have gone or come, this long after: who lacks one waits for it.
+const GONE_US: u64 = 300_000;
+const COME_US: u64 = 100_000;
 /// And after this long in any case, for those who lost count.
 const REPEAT_US: u64 = 10_000_000;
 /// A lag that changed by less than this part of it, or by so much, is the same.
@@ -56,6 +59,8 @@ pub(super) struct Offers {
     room_known: bool,
     /// Many neighbours are new.
     joining: bool,
+    /// By stripe: neighbours that have nobody to get it from.
+    lacking: [u16; STRIPES_MAX as usize],
     told: Option<Offer>,
     told_at: Time,
 }
@@ -71,6 +76,7 @@ impl Default for Offers {
             tight: true,
             room_known: false,
             joining: true,
+            lacking: [0; STRIPES_MAX as usize],
             told: None,
             told_at: Time::ZERO,
         }
@@ -94,9 +100,19 @@ impl Offers {
         self.room_known
     }
 
+    /// Whether many neighbours are new.
+    pub(super) fn is_joining(&self) -> bool {
+        self.joining
+    }
+
     /// Whether hardly any neighbour has room for a stripe, and few are new.
     pub(super) fn is_tight(&self) -> bool {
         self.tight && !self.joining
+    }
+
+    /// Neighbours that have nobody to get a stripe from.
+    pub(super) fn lacking(&self, stripe: u8) -> u16 {
+        self.lacking.get(usize::from(stripe)).copied().unwrap_or(0)
     }
 
     fn branch(&self, stripe: u8) -> u8 {
@@ -264,8 +280,8 @@ impl Swarm {
         weight(told.below(self.upstream.k(), stripe), told.upload)
     }
 
-    /// Looks how many of those who feed others have room for one more stripe. While many are new,
-    /// room is left for what they ask for.
+    /// Looks how many of those who feed others have room for one more stripe, and how many lack
+    /// which. While many are new, room is left for what they ask for.
     fn judge_room(&mut self) {
         let now = self.now.mono;
         let new = self.peers.values().filter(|p| now.since_us(p.up_at) < NEW_US).count();
@@ -279,19 +295,27 @@ impl Swarm {
         let enough = if self.offers.tight { ROOMY_PERCENT } else { TIGHT_PERCENT };
         self.offers.room_known = rooms.iter().any(|room| *room != UNKNOWN);
         self.offers.tight = rooms.is_empty() || with * 100 < rooms.len() * enough;
+        let (k, epoch) = (self.upstream.k(), self.epoch());
+        for (stripe, lacking) in (0..k).zip(self.offers.lacking.iter_mut()) {
+            let offers = self.peers.values().filter_map(|p| p.offer.as_ref());
+            let present = offers.filter(|o| o.epoch == epoch);
+            let without = present.filter(|o| o.lag_ms(k, stripe).is_none()).count();
+            *lacking = u16::try_from(without).unwrap_or(u16::MAX);
+        }
     }
 
     /// Tells everybody what we offer, if it is not what we said.
     pub(super) fn tell_offer(&mut self) {
         let now = self.now.mono;
         let passed = now.since_us(self.offers.told_at);
-        if passed < URGENT_US || self.head().is_none() || self.stopping {
+        if passed < COME_US || self.head().is_none() || self.stopping {
             return;
         }
         self.judge_room();
         let offer = self.offer();
-        let urgent = self.offers.told.as_ref().is_none_or(|told| gives_otherwise(told, &offer));
-        if passed < OFFER_US && !urgent {
+        let usual = if self.offers.is_tight() { OFFER_TIGHT_US } else { OFFER_US };
+        let pause = self.offers.told.as_ref().map_or(0, |told| pause_us(told, &offer, usual));
+        if passed < pause {
             return;
         }
         let same = self.offers.told.as_ref().is_some_and(|told| is_same(told, &offer));
@@ -360,10 +384,20 @@ fn weight(below: u8, upload: u16) -> u8 {
     below.max(feeds).saturating_add(1)
 }
 
-/// Whether another set of stripes is given by both.
-fn gives_otherwise(a: &Offer, b: &Offer) -> bool {
+/// How long to wait since an offer was told until the next one is; `usual` if the same stripes are
+/// given by both.
+fn pause_us(told: &Offer, next: &Offer, usual: u64) -> u64 {
     let gives = |s: &StripeOffer| s.lag_ms != UNKNOWN && s.bar < u8::MAX;
-    a.epoch != b.epoch || a.stripes.iter().map(gives).ne(b.stripes.iter().map(gives))
+    let more = |a: &Offer, b: &Offer| {
+        let mut stripes = a.stripes.iter().zip(&b.stripes);
+        stripes.any(|(a, b)| gives(a) && !gives(b))
+    };
+    let other = told.epoch != next.epoch || told.stripes.len() != next.stripes.len();
+    match (other || more(next, told), more(told, next)) {
+        (true, _) => COME_US,
+        (_, true) => GONE_US,
+        _ => usual,
+    }
 }
 
 /// Whether a neighbour would decide the same by both.

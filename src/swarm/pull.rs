@@ -31,7 +31,7 @@ const BUSY_US: u64 = 400_000;
 /// Pieces of which a peer may send bad blocks without showing the entries it judges them by.
 const ACCUSED_MAX: usize = 16;
 /// A piece is announced within this time in a quiet swarm, and the time to the next tick.
-const HAVE_US: u64 = 150_000;
+const HAVE_US: u64 = 400_000;
 /// What is missing is looked at again after this long at the latest, and sooner what nobody could
 /// be asked for.
 const LOOK_AGAIN_US: u64 = 100_000;
@@ -224,8 +224,15 @@ impl Swarm {
         } else {
             self.event(Event::Published { index: seq.index });
         }
-        let delay = if self.is_quiet() { self.rng.below(HAVE_US) } else { 0 };
-        self.untold.push((self.now.mono.after_us(delay), seq));
+        let now = self.now.mono;
+        let at = if self.is_quiet() {
+            // With those that wait already: one write is cheaper than several.
+            let waiting = self.untold.first().map(|(at, _)| *at);
+            waiting.unwrap_or_else(|| now.after_us(self.rng.below(HAVE_US)))
+        } else {
+            now
+        };
+        self.untold.push((at, seq));
     }
 
     /// Whether everything comes by itself: for a while nobody here asked for a block, nobody asked

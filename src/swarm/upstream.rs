@@ -28,8 +28,10 @@ const LATE_US: u64 = 1_200_000;
 /// So is one of whose stripe so many blocks in a row had to be asked for: those who feed each other
 /// in a ring get nothing but what one of them fetches, yet never fall silent.
 const MISSED_MAX: u32 = 2;
-/// A better upstream is looked for this often.
-const IMPROVE_US: u64 = 1_000_000;
+/// A better upstream is looked for this often, up to twice as seldom at random.
+const IMPROVE_US: u64 = 500_000;
+/// A subscription is judged when it has stood for so long.
+const SETTLED_US: u64 = 1_000_000;
 /// And is one that is ahead by this much.
 const AHEAD_US: u64 = 25_000;
 /// A stripe that comes from the source should be passed on this often.
@@ -190,6 +192,36 @@ impl Swarm {
         if let Some((_, stripe, link)) = best {
             self.order_at(stripe, link);
         }
+        self.improve_entries();
+    }
+
+    /// Moves the later of two subscriptions to entries, if another neighbour promises them much
+    /// sooner. Those who take entries of each other in a ring learn of all of them, from their
+    /// blocks, but late; and nobody in it knows how far the source is.
+    fn improve_entries(&mut self) {
+        let now = self.now.mono;
+        let have: Vec<Link> = self.entry_orders().map(|(link, _)| link).collect();
+        if have.len() < ENTRY_ORDERS {
+            return;
+        }
+        let settled = |o: &Order| {
+            o.stripe.is_none()
+                && o.state == OrderState::Active
+                && now.since_us(o.since) > SETTLED_US
+        };
+        let standing = self.suppliers().flat_map(|p| {
+            let promised = self.promised_us(p, None).unwrap_or(u64::MAX);
+            let ids = p.orders.iter().filter(|(_, o)| settled(o)).map(|(id, _)| *id);
+            ids.map(move |id| (promised, p.link, id))
+        });
+        let Some((latest, from, id)) = standing.max() else { return };
+        let Some(link) = self.best_upstream(None, &have) else { return };
+        let promised = self.peers.get(&link).and_then(|p| self.promised_us(p, None));
+        let gain = promised.and_then(|promised| latest.checked_sub(promised));
+        if gain.is_some_and(|gain| gain > AHEAD_US.max(latest / 4)) {
+            self.end_order(from, id);
+            self.order(link, None, Cover::ALL, BlockNo(0));
+        }
     }
 
     /// How much sooner a stripe would come from the best of the others, if that is worth a move.
@@ -198,7 +230,7 @@ impl Swarm {
         let lag = self.offers.path_us(stripe)?;
         let of_stripe = |p: &&Peer| p.orders.values().any(|o| o.stripe == Some(stripe));
         let settled =
-            |o: &Order| o.state == OrderState::Active && now.since_us(o.since) > IMPROVE_US;
+            |o: &Order| o.state == OrderState::Active && now.since_us(o.since) > SETTLED_US;
         let is_settled =
             |p: &Peer| p.orders.values().any(|o| o.stripe == Some(stripe) && settled(o));
         let mut standing = self.suppliers().filter(of_stripe);
@@ -286,7 +318,7 @@ impl Swarm {
                 // Nobody else: what is silent is given up all the same, to be asked anew.
                 self.end_order(link, id);
             }
-        } else if let Some(lag) = lag.filter(|_| now.since_us(since) > IMPROVE_US) {
+        } else if let Some(lag) = lag.filter(|_| now.since_us(since) > SETTLED_US) {
             self.order_sooner(stripe, link, lag);
         }
     }
