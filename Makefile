@@ -38,7 +38,7 @@ soak: compiler ## the long way: 50 seeds, ten minutes of each fuzz target, 500 k
 	tests/tools/sim.sh 50
 	FUZZ_SECONDS=600 tests/tools/fuzz-smoke.sh
 	SURVIVE_KILLS=500 cargo test --locked --test survive
-	SWARM_SECONDS=3600 SWARM_VIEWERS=20 cargo bench --locked --bench swarm
+	SWARM_SECONDS=3600 SWARM_CELLS=20/4/2 cargo bench --locked --bench swarm
 
 demo: compiler ## a live stream on this machine, with a page to look at
 	cargo run --locked --quiet -- demo

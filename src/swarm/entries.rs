@@ -25,8 +25,11 @@ pub(super) const EARLY_ENTRIES_MAX: usize = 8;
 const RUN_US: u64 = 2_000_000;
 /// A block without its entry is held this long at least.
 const HELD_US_MIN: u64 = 500_000;
-/// Entries asked for at first when joining.
-const JOIN_RUN: u16 = 64;
+/// Entries that a joiner asks for at once, at least and at most; and how far behind its delay the
+/// random access point may be at which it starts.
+const JOIN_RUN_MIN: u64 = 32;
+const JOIN_RUN_MAX: u64 = 64;
+const JOIN_BEHIND_US: u64 = 1_500_000;
 /// After a silence as long as this the trees of the stripes are formed anew.
 const SILENT_US: u64 = 2_500_000;
 /// The feed is missed after this long at least.
@@ -543,7 +546,9 @@ impl Swarm {
         if below <= floor {
             self.can_start = true;
         } else {
-            self.ask_run(link, head.epoch, from, JOIN_RUN);
+            let needed = (self.delay_us() + JOIN_BEHIND_US) / self.piece_us().max(1);
+            let count = needed.clamp(JOIN_RUN_MIN, JOIN_RUN_MAX) as u16;
+            self.ask_run(link, head.epoch, from, count);
         }
     }
 

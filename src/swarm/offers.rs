@@ -420,3 +420,45 @@ fn is_same(a: &Offer, b: &Offer) -> bool {
                 && below(a.bar, b.bar)
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Epoch;
+
+    /// What is told of stripes that come after so many milliseconds, at a bar.
+    fn offer(stripes: &[(u16, u8)]) -> Offer {
+        let stripes = stripes.iter().map(|(lag_ms, bar)| StripeOffer {
+            lag_ms: *lag_ms,
+            bar: *bar,
+            below: 0,
+            branch: 0,
+        });
+        let (upload, room, mean) = (256, 0, UNKNOWN);
+        let stripes = stripes.collect();
+        let (epoch, ext) = (Epoch(1), Tlvs::default());
+        Offer { epoch, base_ms: 50, entries_ms: 50, upload, room, mean, stripes, ext }
+    }
+
+    #[test]
+    fn a_stripe_that_came_is_told_before_one_that_went_and_both_before_other_lags() {
+        let told = offer(&[(100, 0), (100, u8::MAX)]);
+        let other_lag = offer(&[(300, 0), (100, u8::MAX)]);
+        let gone = offer(&[(UNKNOWN, 0), (100, u8::MAX)]);
+        let come = offer(&[(100, 0), (100, 7)]);
+        let both = offer(&[(UNKNOWN, 0), (100, 7)]);
+        let fewer = offer(&[(100, 0)]);
+        let pauses =
+            [&other_lag, &gone, &come, &both, &fewer].map(|next| pause_us(&told, next, OFFER_US));
+        assert_eq!(pauses, [OFFER_US, GONE_US, COME_US, COME_US, COME_US]);
+    }
+
+    #[test]
+    fn small_changes_of_an_offer_are_none() {
+        let told = offer(&[(100, 0), (400, 8)]);
+        assert!(is_same(&told, &offer(&[(120, 0), (470, 9)])));
+        for (lag_ms, bar) in [(130, 0), (100, 1), (UNKNOWN, 0)] {
+            assert!(!is_same(&told, &offer(&[(lag_ms, bar), (400, 8)])), "{lag_ms} {bar}");
+        }
+    }
+}

@@ -18,8 +18,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) trackers: &'a [String],
     /// Where all of its processes run; none is this machine's own network.
     pub(crate) namespace: Option<&'a Namespace>,
-    /// The stream's rate in bit/s. The broadcaster may send twice that.
+    /// The stream's rate in bit/s.
     pub(crate) rate: u64,
+    /// Copies of the stream that the broadcaster may send; `None`: nobody says.
+    pub(crate) copies: Option<u64>,
+    /// What viewers are told besides.
+    pub(crate) viewer_args: &'a [&'a str],
     /// How long the stream is.
     pub(crate) seconds: u32,
     /// Whether everybody listens on the IPv6 loopback address instead of the IPv4 one.
@@ -52,9 +56,10 @@ impl<'a> Swarm<'a> {
         let dir = super::temp_dir();
         let live = btlive::create_for(dir.path(), plan.trackers, plan.rate);
         before(&live);
-        let upload_limit = (plan.rate * 2).to_string();
+        let limit = plan.copies.map(|copies| format!("--upload-limit={}", plan.rate * copies));
         let mut broadcaster = member(&plan, dir.path(), "broadcaster")
-            .args(["--upload-limit", &upload_limit, "--input", "-", "--on-eof", "end"])
+            .args(limit)
+            .args(["--input", "-", "--on-eof", "end"])
             .args(["--key", &live.key, &live.torrent])
             .with_stdin()
             .spawn();
@@ -73,6 +78,7 @@ impl<'a> Swarm<'a> {
             PathBuf::from("/dev/null")
         };
         let viewer = member(&self.plan, self.dir.path(), &name)
+            .args(self.plan.viewer_args)
             .arg("--output")
             .arg(output)
             .arg(source)
