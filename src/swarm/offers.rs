@@ -406,6 +406,11 @@ fn is_same(a: &Offer, b: &Offer) -> bool {
         (a == UNKNOWN) == (b == UNKNOWN) && a.abs_diff(b) <= SAME_MS.max(a.min(b) / SAME_PART)
     };
     let below = |a: u8, b: u8| (a == 0) == (b == 0) && a.abs_diff(b) <= 1.max(a.min(b) / 4);
+    // How late a stripe is that nobody is given does not matter, but whether we have it.
+    let lag = |a: &StripeOffer, b: &StripeOffer| {
+        let given = a.bar < u8::MAX || b.bar < u8::MAX;
+        (a.lag_ms == UNKNOWN) == (b.lag_ms == UNKNOWN) && (!given || near(a.lag_ms, b.lag_ms))
+    };
     a.epoch == b.epoch
         && near(a.base_ms, b.base_ms)
         && near(a.entries_ms, b.entries_ms)
@@ -414,10 +419,7 @@ fn is_same(a: &Offer, b: &Offer) -> bool {
         && a.mean.abs_diff(b.mean) <= a.mean / 4
         && a.stripes.len() == b.stripes.len()
         && a.stripes.iter().zip(&b.stripes).all(|(a, b)| {
-            a.branch == b.branch
-                && near(a.lag_ms, b.lag_ms)
-                && below(a.below, b.below)
-                && below(a.bar, b.bar)
+            a.branch == b.branch && lag(a, b) && below(a.below, b.below) && below(a.bar, b.bar)
         })
 }
 
@@ -460,5 +462,8 @@ mod tests {
         for (lag_ms, bar) in [(130, 0), (100, 1), (UNKNOWN, 0)] {
             assert!(!is_same(&told, &offer(&[(lag_ms, bar), (400, 8)])), "{lag_ms} {bar}");
         }
+        let full = offer(&[(100, u8::MAX)]);
+        assert!(is_same(&full, &offer(&[(900, u8::MAX)])), "nobody is given it");
+        assert!(!is_same(&full, &offer(&[(UNKNOWN, u8::MAX)])), "it is lost");
     }
 }
