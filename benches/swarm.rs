@@ -1,8 +1,8 @@
 //! Measures whole swarms of separate processes on loopback and writes docs/performance.md.
 //!
-//! `SWARM_CELLS="20/4/2 5/8/none"`: viewers, Mbit/s and copies that the broadcaster may send, of each
-//! swarm. `SWARM_SECONDS=30`: how long each is watched. With other values than the usual ones the page
-//! is left as it is. Ends with code 1 if a limit is not kept.
+//! `SWARM_CELLS="20/4/2 5/8/none"`: viewers, Mbit/s and copies that the broadcaster may send, of
+//! each swarm. `SWARM_SECONDS=30`: how long each is watched. With other values than the usual ones
+//! the page is left as it is. Ends with code 1 if a limit is not kept.
 #![allow(clippy::disallowed_methods, reason = "a measurement lives in real time")]
 
 #[path = "../tests/support/page.rs"]
@@ -193,8 +193,8 @@ impl Figures {
 
     fn row(&self, cell: &Cell, load: &str) -> String {
         format!(
-            "| {} | {load} | {:.0} | {:.0} | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms | \
-             {:.0} ms | {:.2} | {:.0} % | {:.2} s | {:.2} s | {:.0} MiB |\n",
+            "| {} | {load} | {:.0} | {:.0} | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} ms | \
+             {:.0} ms | {:.0} ms | {:.2} | {:.0} % | {:.2} s | {:.2} s | {:.0} MiB |\n",
             cell.name,
             self.missed,
             self.stalls,
@@ -219,9 +219,9 @@ fn heading(cells: &str, seconds: u32) -> String {
         "`SWARM_CELLS=\"{cells}\" SWARM_SECONDS={seconds} cargo bench --bench swarm`, {cores} \
          cores.\n\n",
     );
-    let columns = "| viewers/Mbit/s/copies | load before | missed | stalls | piece time | block lag \
-                   p50 | p99 | piece lag p50 | p99 | start | copies | from viewers | CPU | of the \
-                   broadcaster | RSS |";
+    let columns = "| viewers/Mbit/s/copies | load before | missed | stalls | piece time | \
+                   block lag p50 | p99 | piece lag p50 | p99 | start | copies | \
+                   from viewers | CPU | of the broadcaster | RSS |";
     let dashes = "| --- ".repeat(columns.matches('|').count() - 1);
     writeln!(text, "{columns}\n{dashes}|").expect("writing to a String");
     text

@@ -15,9 +15,7 @@ use crate::wire::live::{
 use crate::wire::tlv::Tlvs;
 
 /// An offer is told anew this long after the last one at the soonest, if it changed.
-const OFFER_US: u64 = 1_000_000;
-/// In a tight swarm sooner: there places are found one by one.
-const OFFER_TIGHT_US: u64 = 500_000;
+const OFFER_US: u64 = 500_000;
 /// Or, if stripes have gone or come, this long after: who lacks one waits for it.
 const GONE_US: u64 = 300_000;
 const COME_US: u64 = 100_000;
@@ -313,8 +311,7 @@ impl Swarm {
         }
         self.judge_room();
         let offer = self.offer();
-        let usual = if self.offers.is_tight() { OFFER_TIGHT_US } else { OFFER_US };
-        let pause = self.offers.told.as_ref().map_or(0, |told| pause_us(told, &offer, usual));
+        let pause = self.offers.told.as_ref().map_or(0, |told| pause_us(told, &offer));
         if passed < pause {
             return;
         }
@@ -384,9 +381,8 @@ fn weight(below: u8, upload: u16) -> u8 {
     below.max(feeds).saturating_add(1)
 }
 
-/// How long to wait since an offer was told until the next one is; `usual` if the same stripes are
-/// given by both.
-fn pause_us(told: &Offer, next: &Offer, usual: u64) -> u64 {
+/// How long to wait since an offer was told until the next one is.
+fn pause_us(told: &Offer, next: &Offer) -> u64 {
     let gives = |s: &StripeOffer| s.lag_ms != UNKNOWN && s.bar < u8::MAX;
     let more = |a: &Offer, b: &Offer| {
         let mut stripes = a.stripes.iter().zip(&b.stripes);
@@ -396,7 +392,7 @@ fn pause_us(told: &Offer, next: &Offer, usual: u64) -> u64 {
     match (other || more(next, told), more(told, next)) {
         (true, _) => COME_US,
         (_, true) => GONE_US,
-        _ => usual,
+        _ => OFFER_US,
     }
 }
 
@@ -450,8 +446,7 @@ mod tests {
         let come = offer(&[(100, 0), (100, 7)]);
         let both = offer(&[(UNKNOWN, 0), (100, 7)]);
         let fewer = offer(&[(100, 0)]);
-        let pauses =
-            [&other_lag, &gone, &come, &both, &fewer].map(|next| pause_us(&told, next, OFFER_US));
+        let pauses = [&other_lag, &gone, &come, &both, &fewer].map(|next| pause_us(&told, next));
         assert_eq!(pauses, [OFFER_US, GONE_US, COME_US, COME_US, COME_US]);
     }
 
