@@ -17,11 +17,12 @@ const FRAMES_PER_S: u32 = 25;
 const PMT_PID: u16 = 0x1000;
 const VIDEO_PID: u16 = 0x0100;
 
-/// A made-up transport stream: PAT and PMT before each key frame, one key frame (random access
-/// point) a second, a PCR in each frame, and a number in each packet, so that no two stretches of
-/// it are alike. Nothing decodes it; ffmpeg's stream is for that.
+/// A made-up transport stream: PAT and PMT before each key frame, a key frame (random access
+/// point) every second or as often as is said, a PCR in each frame, and a number in each packet, so
+/// that no two stretches of it are alike. Nothing decodes it; ffmpeg's stream is for that.
 pub(crate) struct FakeTs {
     packets_per_frame: usize,
+    frames_per_key: u32,
     frame: u32,
     packet: u64,
     continuity: [u8; 3],
@@ -32,12 +33,18 @@ impl FakeTs {
     pub(crate) fn new(rate: u64) -> Self {
         let bits = u64::from(FRAMES_PER_S) * 8 * PACKET_LEN as u64;
         let packets_per_frame = usize::try_from((rate / bits).max(3)).expect("a sane rate");
-        Self { packets_per_frame, frame: 0, packet: 0, continuity: [0; 3] }
+        let frames_per_key = FRAMES_PER_S;
+        Self { packets_per_frame, frames_per_key, frame: 0, packet: 0, continuity: [0; 3] }
+    }
+
+    /// The same with a key frame every `seconds`.
+    pub(crate) fn key_every(self, seconds: u32) -> Self {
+        Self { frames_per_key: seconds * FRAMES_PER_S, ..self }
     }
 
     /// The next frame's packets: 40 ms of the stream.
     pub(crate) fn frame(&mut self) -> Vec<u8> {
-        let key = self.frame.is_multiple_of(FRAMES_PER_S);
+        let key = self.frame.is_multiple_of(self.frames_per_key);
         let mut out = Vec::with_capacity(self.packets_per_frame * PACKET_LEN);
         if key {
             out.extend(self.section(0, 0, &PAT));

@@ -103,7 +103,7 @@ fn a_log_for_machines_is_one_object_a_line() {
 fn what_is_behind_is_fetched_no_faster_than_allowed() {
     const AFTER_S: f64 = 4.0;
     let stream_rate = RATE as f64 / 8.0;
-    let mut scene = Scene::new();
+    let mut scene = Scene::with_key_every(30);
     let run = scene.broadcast();
     std::thread::sleep(Duration::from_secs(14));
     let fetched = ["100M", "8k"].map(|limit| {
@@ -120,7 +120,7 @@ fn what_is_behind_is_fetched_no_faster_than_allowed() {
     });
     // In seconds of the stream behind what is live.
     let [free, limited] = fetched;
-    assert!(free > 1.0 && limited < free - 0.8, "{free:.1} s without a limit, {limited:.1} s with");
+    assert!(free > 4.0 && limited < free / 2.0, "{free:.1} s without a limit, {limited:.1} s with");
     scene.finish(run);
 }
 

@@ -52,6 +52,11 @@ impl Scene {
         Self::with_rate(RATE)
     }
 
+    /// With a random access point every `seconds`.
+    pub(crate) fn with_key_every(seconds: u32) -> Self {
+        Self { encoder: Arc::new(Mutex::new(FakeTs::new(RATE).key_every(seconds))), ..Self::new() }
+    }
+
     pub(crate) fn with_rate(rate: u64) -> Self {
         let dir = temp_dir();
         let live = btlive::create(dir.path(), &[]);
