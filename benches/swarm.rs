@@ -99,15 +99,11 @@ fn run(cell: &Cell, seconds: u32) -> Finished {
     });
     let trackers = [format!("http://{address}/announce")];
     let plan = Plan {
-        trackers: &trackers,
-        namespace: None,
-        rate: cell.rate,
         copies: cell.copies,
         // Four piece times.
         viewer_args: &["--delay", "500ms"],
-        seconds,
-        v6: false,
         keep: false,
+        ..Plan::new(&trackers, cell.rate, seconds)
     };
     let mut swarm = Swarm::start(plan, |_| ());
     // The window then holds key frames, as it does for whoever comes to a stream on the air.

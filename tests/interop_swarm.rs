@@ -44,16 +44,7 @@ fn coordinates_a_live_swarm(kind: Kind, over: Over) {
     let urls: Vec<String> = url.into_iter().collect();
     assert_eq!(urls.len(), 1, "the tracker speaks this protocol");
     let namespace = tracker.namespace.as_ref();
-    let plan = Plan {
-        trackers: &urls,
-        namespace,
-        rate: RATE,
-        copies: Some(2),
-        viewer_args: &[],
-        seconds: 30,
-        v6: false,
-        keep: true,
-    };
+    let plan = Plan { namespace, ..Plan::new(&urls, RATE, 30) };
     let mut swarm = Swarm::start(plan, |live| tracker.allow(live.info_hash));
     let info_hash = swarm.live.info_hash;
     wait_for("broadcaster at the tracker", LISTED_LIMIT, || {
@@ -129,16 +120,7 @@ fn refuses_and_the_swarm_plays_on(kind: client::Kind) {
     let _slot = swarm_slot();
     let tracker = Tracker::start(Kind::BittorrentTracker);
     let trackers = &tracker.urls();
-    let plan = Plan {
-        trackers,
-        namespace: None,
-        rate: RATE,
-        copies: Some(2),
-        viewer_args: &[],
-        seconds: 25,
-        v6: false,
-        keep: true,
-    };
+    let plan = Plan::new(trackers, RATE, 25);
     let mut swarm = Swarm::start(plan, |_| ());
     swarm.join_many(2);
     wait_for("three peers at the tracker", LISTED_LIMIT, || {
@@ -235,16 +217,7 @@ fn trackers_that_are_dead_hang_or_lie_never_stop_the_stream() {
         bad_tracker(Some(lie())),
         good.http.clone().expect("an HTTP address"),
     ];
-    let plan = Plan {
-        trackers: &trackers,
-        namespace: None,
-        rate: RATE,
-        copies: Some(2),
-        viewer_args: &[],
-        seconds: 24,
-        v6: false,
-        keep: true,
-    };
+    let plan = Plan::new(&trackers, RATE, 24);
     let mut swarm = Swarm::start(plan, |_| ());
     std::thread::sleep(Duration::from_secs(4));
     swarm.join_many(2);
@@ -267,16 +240,7 @@ fn a_swarm_lives_on_ipv6(over: Over) {
         Over::Udp => tracker.udp.clone(),
     };
     let urls: Vec<String> = url.into_iter().collect();
-    let plan = Plan {
-        trackers: &urls,
-        namespace: None,
-        rate: RATE,
-        copies: Some(2),
-        viewer_args: &[],
-        seconds: 14,
-        v6: true,
-        keep: true,
-    };
+    let plan = Plan { v6: true, ..Plan::new(&urls, RATE, 14) };
     let mut swarm = Swarm::start(plan, |_| ());
     let info_hash = swarm.live.info_hash;
     wait_for("broadcaster at the tracker", LISTED_LIMIT, || {
@@ -352,16 +316,7 @@ fn twenty_viewers_share_a_stream_that_the_broadcaster_sends_twice() {
     let _slot = swarm_alone();
     let tracker = Tracker::start(Kind::Btlive);
     let urls = tracker.urls();
-    let plan = Plan {
-        trackers: &urls,
-        namespace: None,
-        rate: RATE,
-        copies: Some(2),
-        viewer_args: &[],
-        seconds: 12,
-        v6: false,
-        keep: true,
-    };
+    let plan = Plan::new(&urls, RATE, 12);
     let mut swarm = Swarm::start(plan, |_| ());
     swarm.join_many(20);
     let finished = swarm.finish();

@@ -194,14 +194,25 @@ impl Swarm {
         }
     }
 
-    /// At the source: the flow of a peer that has many which would make room for a wish.
+    /// At the source: the flow of just this cover of the peer that has most flows, if those are at
+    /// least two more than `link` has.
     fn richest(&self, link: Link, wish: &Cover) -> Option<(Link, u8)> {
+        if !self.is_publishing() || share(wish) <= self.spare_share() {
+            return None;
+        }
         let next = self.upstream.next_block();
-        let own = self.peers.get(&link).map_or(0, |p| p.flows_open(next));
-        let (count, weight, richest, id) = self.rich(link, wish)?;
         let stripe = wish.stripes.trailing_zeros() as u8;
-        let ours = self.peers.get(&link).map_or(1, |p| self.weight(p, stripe));
-        (count >= own + 2 && ours > bar_beside(weight)).then_some((richest, id))
+        let others = self.fed().filter(|p| p.link != link);
+        let same = others.flat_map(|p| {
+            let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
+            same.map(move |(id, _)| (p.flows_open(next), self.weight(p, stripe), p.link, *id))
+        });
+        let (count, weight, out, id) =
+            same.max_by_key(|(count, weight, ..)| (*count, u8::MAX - weight))?;
+        let peer = self.peers.get(&link);
+        let own = peer.map_or(0, |p| p.flows_open(next));
+        let ours = peer.map_or(1, |p| self.weight(p, stripe));
+        (count >= own + 2 && ours > bar_beside(weight)).then_some((out, id))
     }
 
     /// The flow of another stripe that gives way to one that few can give but we, while those do
@@ -249,22 +260,6 @@ impl Swarm {
         let (least, _, out, id) = others.min()?;
         let bar = least.saturating_mul(RARE_TIMES).saturating_add(RARE_MORE);
         (lacking > bar).then_some((out, id))
-    }
-
-    /// At the source: who of those that get just this cover, `link` left out, has most flows: how
-    /// many, what it weighs, and its flow.
-    fn rich(&self, link: Link, wish: &Cover) -> Option<(usize, u8, Link, u8)> {
-        if !self.is_publishing() || share(wish) <= self.spare_share() {
-            return None;
-        }
-        let next = self.upstream.next_block();
-        let stripe = wish.stripes.trailing_zeros() as u8;
-        let others = self.fed().filter(|p| p.link != link);
-        let same = others.flat_map(|p| {
-            let same = p.flows.iter().filter(|(_, flow)| flow.open_cover(next) == Some(*wish));
-            same.map(move |(id, _)| (p.flows_open(next), self.weight(p, stripe), p.link, *id))
-        });
-        same.max_by_key(|(count, weight, ..)| (*count, u8::MAX - weight))
     }
 
     /// The flow of the stripe wished for whose subscriber weighs too little to keep it.

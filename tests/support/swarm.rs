@@ -32,6 +32,15 @@ pub(crate) struct Plan<'a> {
     pub(crate) keep: bool,
 }
 
+impl<'a> Plan<'a> {
+    /// On this machine's own network, over IPv4, with two copies from the broadcaster; what viewers
+    /// get is kept.
+    pub(crate) fn new(trackers: &'a [String], rate: u64, seconds: u32) -> Self {
+        let (namespace, copies, viewer_args) = (None, Some(2), &[][..]);
+        Self { trackers, namespace, rate, copies, viewer_args, seconds, v6: false, keep: true }
+    }
+}
+
 /// A broadcaster that is being fed, and its viewers.
 pub(crate) struct Swarm<'a> {
     /// The torrent.
