@@ -142,6 +142,41 @@ fn liars_do_not_hide_what_the_swarm_uploads() {
 }
 
 #[test]
+fn promises_that_nobody_can_keep_do_not_draw_viewers_away() {
+    check("attack_boasters.toml");
+}
+
+#[test]
+fn pieces_that_are_announced_and_not_held_are_fetched_elsewhere() {
+    check("attack_window_liars.toml");
+}
+
+#[test]
+fn honest_viewers_have_the_feed_though_half_of_the_others_withhold_it() {
+    check("attack_withholders.toml");
+}
+
+#[test]
+fn floods_of_asks_and_wishes_stop_no_stream() {
+    check("attack_flooders.toml");
+}
+
+#[test]
+fn old_and_forged_entries_stop_no_stream() {
+    check("attack_replayers.toml");
+}
+
+#[test]
+fn lines_that_carry_less_than_was_offered_are_left() {
+    check("attack_drips.toml");
+}
+
+#[test]
+fn addresses_of_nobody_and_of_a_victim_are_dialled_few_times() {
+    check("attack_reflectors.toml");
+}
+
+#[test]
 fn an_audio_stream_plays() {
     check("audio.toml");
 }

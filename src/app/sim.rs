@@ -188,6 +188,9 @@ fn table(judged: &Judged) -> String {
     rows.push(("payload", format!("{:.3} sent for each byte verified", report.payload_ratio)));
     rows.push(("overhead", format!("{:.2} % of payload", report.overhead_ratio * 100.0)));
     rows.push(("faults", report.faults.to_string()));
+    if report.dials_in_vain > 0 {
+        rows.push(("dials in vain", report.dials_in_vain.to_string()));
+    }
     rows.push((
         "run",
         format!(

@@ -1,5 +1,7 @@
 //! What can be planned.
 
+use std::net::SocketAddrV4;
+
 use super::link::ParcelId;
 use super::uplink::PipeId;
 use super::wires::NodeId;
@@ -32,13 +34,15 @@ pub(super) enum Event {
     Knock { from: Life, to: NodeId },
     /// A connection attempt came to nothing.
     Refused { from: Life, to: NodeId },
+    /// The same at an address where no node listens.
+    RefusedAt { from: Life, addr: SocketAddrV4 },
     /// The dialler learns that its connection is open.
     Dialled { conn: u64 },
     /// The listener learns of the connection.
     Accepted { conn: u64 },
     /// One end of a connection learns that it is gone.
     Gone { link: Link, life: Life },
-    /// Bytes that a staller never sends pass for sent.
+    /// Bytes that are kept back pass for sent.
     Swallowed { link: Link, life: Life, bytes: u32 },
     /// A reader takes more pieces.
     Credit(Life),

@@ -53,6 +53,8 @@ pub struct Expect {
     pub index_within_25: Option<f64>,
     /// Longest real time of the run, in seconds; judged where there is a clock.
     pub wall_s: Option<f64>,
+    /// Most dials of honest nodes where no node listens, each of them on average.
+    pub dials_in_vain: Option<f64>,
     /// Most memory of the run, in MiB; judged where it is known.
     pub rss_mib: Option<f64>,
     /// Viewers that are there from the start.
@@ -113,6 +115,8 @@ impl Expect {
         let seen = &report.resource_index_seen;
         out.least("resource_index_seen within_10", seen.within_10, self.index_within_10);
         out.least("resource_index_seen within_25", seen.within_25, self.index_within_25);
+        let dials = report.dials_in_vain as f64 / f64::from(report.viewers.max(1));
+        out.most("dials_in_vain of a viewer", dials, self.dials_in_vain);
         out.most("wall_s", report.wall_s, self.wall_s);
         out.most("rss_mib", (report.peak_rss_bytes >> 20) as f64, self.rss_mib);
         for (group, expect) in self.groups() {

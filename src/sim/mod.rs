@@ -19,7 +19,7 @@
 //! | [`check`], `spy` | what must never happen, to readers and on the wire |
 //! | `meter`, [`group`], [`report`] | how fast and how well it went, and for whom |
 //! | [`mod@reference`] | how fast it could be |
-//! | `liar` | what liars say |
+//! | `manner` | how those who misbehave do it |
 //! | `trace` | whether two runs were the same |
 
 pub mod check;
@@ -27,9 +27,9 @@ pub mod clip;
 mod event;
 pub mod expect;
 pub mod group;
-mod liar;
 mod link;
 pub mod machines;
+mod manner;
 mod meter;
 pub mod node;
 pub mod queue;

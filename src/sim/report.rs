@@ -155,6 +155,8 @@ pub struct Report {
     pub overhead_ratio: f64,
     /// Connections that a machine ended because the other side broke a rule.
     pub faults: u64,
+    /// Dials of honest nodes where no node listens: addresses that only reflectors tell of.
+    pub dials_in_vain: u64,
     /// Whether every signature and hash was worked out once for all nodes, not once by each.
     pub prove_once: bool,
     /// Events played.

@@ -256,6 +256,22 @@ pub struct Scenario {
     pub liars: f64,
     /// What they say, in multiples of the bit rate.
     pub liars_claim: f64,
+    /// Share of the viewers that promise everything at once to anybody, and say of each other that
+    /// they received a lot.
+    pub boasters: f64,
+    /// Share of the viewers that announce pieces which they do not hold, and leave requests for them
+    /// unanswered.
+    pub window_liars: f64,
+    /// Share of the viewers that grant entries and blocks and send neither.
+    pub withholders: f64,
+    /// Share of the viewers that ask and subscribe far more often than anybody needs to.
+    pub flooders: f64,
+    /// Share of the viewers that push old and forged entries.
+    pub replayers: f64,
+    /// Share of the viewers whose line carries a twentieth of what they offer.
+    pub drips: f64,
+    /// Share of the viewers whose peer exchange has addresses of nobody and of one victim.
+    pub reflectors: f64,
     /// How thoroughly to check.
     pub checks: Checks,
     /// Whether what one node has verified is verified for all, as long as the bytes are equal: real
@@ -304,6 +320,13 @@ impl Default for Scenario {
             stallers: 0.0,
             liars: 0.0,
             liars_claim: 100.0,
+            boasters: 0.0,
+            window_liars: 0.0,
+            withholders: 0.0,
+            flooders: 0.0,
+            replayers: 0.0,
+            drips: 0.0,
+            reflectors: 0.0,
             checks: Checks::Some,
             prove_once: true,
             network: Network::default(),
@@ -360,23 +383,38 @@ impl Scenario {
         ] {
             within(key, seconds, 0.0, DURATION_S_MAX, "0 to 604800")?;
         }
-        for (key, share) in [
-            ("polluters", self.polluters),
-            ("stallers", self.stallers),
-            ("liars", self.liars),
-            ("polluters + stallers + liars", self.polluters + self.stallers + self.liars),
-            ("network.cut", self.network.cut),
-            ("network.unreachable", self.network.unreachable),
-        ] {
+        for (key, share) in self.misbehaving() {
             within(key, share, 0.0, 1.0, "0 to 1")?;
         }
+        let sum: f64 = self.misbehaving().iter().map(|(_, share)| share).sum();
+        let keys = self.misbehaving().map(|(key, _)| key).join(" + ");
+        // Tenths do not add up exactly.
+        within(&keys, sum, 0.0, 1.0 + 1e-9, "0 to 1")?;
         self.check_network()?;
         self.check_classes()?;
         self.event.iter().enumerate().try_for_each(|(n, event)| event.check(n))
     }
 
+    /// Shares of the viewers that misbehave, each by its key.
+    pub(super) fn misbehaving(&self) -> [(&'static str, f64); 10] {
+        [
+            ("polluters", self.polluters),
+            ("stallers", self.stallers),
+            ("liars", self.liars),
+            ("boasters", self.boasters),
+            ("window_liars", self.window_liars),
+            ("withholders", self.withholders),
+            ("flooders", self.flooders),
+            ("replayers", self.replayers),
+            ("drips", self.drips),
+            ("reflectors", self.reflectors),
+        ]
+    }
+
     fn check_network(&self) -> Result<(), ScenarioError> {
         let network = &self.network;
+        within("network.cut", network.cut, 0.0, 1.0, "0 to 1")?;
+        within("network.unreachable", network.unreachable, 0.0, 1.0, "0 to 1")?;
         within("network.hop_min_ms", network.hop_min_ms, 0.0, 10e3, "0 to 10000")?;
         within(
             "network.hop_max_ms",
@@ -547,6 +585,9 @@ mod tests {
             ("bitrate = 7", "bitrate is 7"),
             ("warm_up_s = nan", "warm_up_s is NaN"),
             ("[network]\nhop_min_ms = 80", "network.hop_max_ms is 75"),
+            ("flooders = 1.5", "flooders is 1.5"),
+            ("boasters = -0.1", "boasters is -0.1"),
+            ("drips = 0.5\nwithholders = 0.75", "drips + reflectors is 1.25"),
             ("classes = [{ share = 0.5, times = 1 }]", "sum of classes.share is 0.5"),
             ("[[event]]\nat_s = -1\nkind = \"join\"", "event 1: at_s is -1"),
         ] {

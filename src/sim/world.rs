@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::check::{Readers, Reading, Violation};
 use super::clip::Clip;
 use super::event::{Event, Life};
 use super::group::{Group, Groups};
-use super::liar;
+use super::manner::reflector::{Named, named};
+use super::manner::{Conduct, Manner, Write};
 use super::meter::{GroupTally, Histogram, Meter, Percentiles, Tally, Viewing};
 use super::node::{Birth, Maker, Node, Records, Role, addr_of, node_at, outgoing_addr};
 use super::queue::Queue;
@@ -59,20 +60,6 @@ const KNOWS_US: u64 = 30_000_000;
 const KNOWS_INDEX_US: u64 = 30_000_000;
 /// The one reader of each viewer.
 const READER: ReaderId = ReaderId(1);
-/// Bytes of a `piece` message before its payload, length prefix included.
-const PIECE_HEAD_LEN: usize = 13;
-
-/// How a node treats the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    Honest,
-    /// Every block it sends has a wrong bit.
-    Polluter,
-    /// No block it sends arrives.
-    Staller,
-    /// It says untruly what it uploads, and others.
-    Liar,
-}
 
 /// One node: a machine and everything around it.
 struct Slot<N> {
@@ -80,7 +67,7 @@ struct Slot<N> {
     role: Role,
     life: u32,
     born: Time,
-    manner: Manner,
+    conduct: Conduct,
     upload_bps: u64,
     dialable: bool,
     /// Its wall clock minus the right time.
@@ -157,26 +144,11 @@ pub struct World<M: Maker> {
     events: u64,
     steps: u64,
     faults: u64,
+    /// Dials of honest nodes where no node listens.
+    dials_in_vain: u64,
     sent: Vec<(Link, usize)>,
     frames: Vec<Bytes>,
     violation: Option<Violation>,
-}
-
-/// What becomes of a viewer for whom this number from 0 to 1 was drawn.
-fn manner(scenario: &Scenario, draw: f64) -> Manner {
-    let shares = [
-        (scenario.polluters, Manner::Polluter),
-        (scenario.stallers, Manner::Staller),
-        (scenario.liars, Manner::Liar),
-    ];
-    let mut below = 0.0;
-    for (share, manner) in shares {
-        below += share;
-        if draw < below {
-            return manner;
-        }
-    }
-    Manner::Honest
 }
 
 fn us(seconds: f64) -> u64 {
@@ -223,6 +195,7 @@ impl<M: Maker> World<M> {
             events: 0,
             steps: 0,
             faults: 0,
+            dials_in_vain: 0,
             sent: Vec::new(),
             frames: Vec::new(),
             violation: None,
@@ -286,7 +259,7 @@ impl<M: Maker> World<M> {
         let dice = &mut self.dice.births;
         let viewer = role == Role::Viewer;
         let draw = dice.unit();
-        let manner = if viewer { manner(&self.scenario, draw) } else { Manner::Honest };
+        let manner = if viewer { Manner::of(&self.scenario, draw) } else { Manner::Honest };
         let dialable = !(viewer && dice.chance(self.scenario.network.unreachable));
         let skew_us = ((dice.unit() * 2.0 - 1.0) * self.scenario.clock_skew_s * 1e6) as i64;
         let bps = self.scenario.bitrate as f64;
@@ -294,13 +267,14 @@ impl<M: Maker> World<M> {
         let up = (upload_bps as f64).max(bps * CONTROL_SHARE) as u64 / 8;
         let times = self.classes.get(usize::from(class)).map_or(0.0, |class| class.times);
         let groups = Groups::at_birth(newcomer, times);
-        self.wires.add_port(Some(up), down.filter(|_| viewer));
+        let carried = ((up as f64 * manner.line_part()) as u64).max(1);
+        self.wires.add_port(Some(carried), down.filter(|_| viewer));
         self.slots.push(Slot {
             machine: None,
             role,
             life: 0,
             born: at,
-            manner,
+            conduct: Conduct::new(manner, node),
             upload_bps: up * 8,
             dialable,
             skew_us: if viewer { skew_us } else { 0 },
@@ -381,6 +355,11 @@ impl<M: Maker> World<M> {
                     self.feed(from.node, In::DialFailed { addr: addr_of(to) });
                 }
             }
+            Event::RefusedAt { from, addr } => {
+                if self.alive(from) {
+                    self.feed(from.node, In::DialFailed { addr: addr.into() });
+                }
+            }
             Event::Dialled { conn } => self.up(conn, 0),
             Event::Accepted { conn } => self.up(conn, 1),
             Event::Gone { link, life } => {
@@ -455,6 +434,12 @@ impl<M: Maker> World<M> {
             return;
         }
         let Some(mut machine) = slot.machine.take() else { return };
+        match &input {
+            In::Frame { frame, .. } => slot.conduct.hear(frame),
+            In::Frames { frames, .. } => frames.iter().for_each(|f| slot.conduct.hear(f)),
+            In::Down { link } => slot.conduct.forget(*link),
+            _ => {}
+        }
         if let Some(spy) = &mut self.spy {
             match &input {
                 In::Frame { link, frame } => spy.heard(*link, frame),
@@ -549,6 +534,7 @@ impl<M: Maker> World<M> {
                     if let Some(spy) = &mut self.spy {
                         spy.gone(link);
                     }
+                    self.slots[node as usize].conduct.forget(link);
                     self.wires.close(self.now, &mut self.queue, link);
                 }
             }
@@ -563,32 +549,22 @@ impl<M: Maker> World<M> {
         self.wires.node_at(link) == Some(node)
     }
 
-    fn send(&mut self, node: NodeId, link: Link, mut head: Bytes, mut body: Bytes) {
+    fn send(&mut self, node: NodeId, link: Link, head: Bytes, body: Bytes) {
         if !self.owns(node, link) {
             return;
         }
         if let Some(Err(what)) = self.spy.as_mut().map(|spy| spy.said(link, &head, &body)) {
             self.fail(node, format!("{link}: {what}"));
         }
-        match self.slots[node as usize].manner {
-            Manner::Polluter if !body.is_empty() => {
-                let mut forged = BytesMut::from(&body[..]);
-                let place = forged.len() / 2;
-                forged[place] ^= 1;
-                body = forged.freeze();
-            }
-            Manner::Staller if !body.is_empty() => {
-                let kept = head.len().saturating_sub(PIECE_HEAD_LEN);
-                let bytes = (head.len() - kept + body.len()) as u32;
-                let life = self.life(node);
-                self.queue.push(self.now, Event::Swallowed { link, life, bytes });
-                head.truncate(kept);
-                body = Bytes::new();
-            }
-            Manner::Liar => head = liar::with_claims(head, self.scenario.liars_claim),
-            _ => {}
+        let conduct = &mut self.slots[node as usize].conduct;
+        let (Write { head, body }, missing) = conduct.say(self.now, link, Write { head, body });
+        if missing > 0 {
+            let (life, bytes) = (self.life(node), missing as u32);
+            self.queue.push(self.now, Event::Swallowed { link, life, bytes });
         }
-        self.wires.send(self.now, &mut self.queue, link, head, body);
+        if !head.is_empty() {
+            self.wires.send(self.now, &mut self.queue, link, head, body);
+        }
     }
 
     fn persist(&mut self, node: NodeId, record: Record) {
@@ -652,8 +628,22 @@ impl<M: Maker> World<M> {
                 let at = self.now.after_us(self.wires.weather.latency_us(node, to));
                 self.queue.push(at, Event::Knock { from, to });
             }
-            None => self.fail(node, format!("dialled {addr}, which nobody told it")),
+            None => self.dial_in_vain(from, addr),
         }
+    }
+
+    /// A node dials where no node listens; only reflectors tell of such places.
+    fn dial_in_vain(&mut self, from: Life, addr: SocketAddr) {
+        let who = named(addr).filter(|_| self.scenario.reflectors > 0.0);
+        let (Some(who), SocketAddr::V4(addr)) = (who, addr) else {
+            return self.fail(from.node, format!("dialled {addr}, which nobody told it"));
+        };
+        let after_us = match who {
+            Named::Nobody => DIAL_TIMEOUT_US,
+            Named::Victim(to) => 2 * self.wires.weather.latency_us(from.node, to),
+        };
+        self.dials_in_vain += u64::from(self.slots[from.node as usize].viewing.honest);
+        self.queue.push(self.now.after_us(after_us), Event::RefusedAt { from, addr });
     }
 
     fn knock(&mut self, from: Life, to: NodeId) {
@@ -1196,6 +1186,7 @@ impl<M: Maker> World<M> {
             payload_ratio: ratio(payload, meter.received_bytes),
             overhead_ratio: ratio(all.control - self.before.1.control, payload),
             faults: self.faults,
+            dials_in_vain: self.dials_in_vain,
             prove_once: self.scenario.prove_once,
             events: self.events,
             events_per_s: 0.0,
