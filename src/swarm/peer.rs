@@ -14,8 +14,10 @@ use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time}
 use crate::wire::extended::Ids;
 use crate::wire::live::{Cover, HOPS_UNKNOWN, Offer, Reason};
 
-/// Failures are forgotten so long after the last one.
-const FAILED_US: u64 = 5_000_000;
+/// Failures are forgotten so long after the last one; a block makes up for them at once. A viewer
+/// asks for many stripes and blocks: with a short memory each of them is tried in vain anew at all
+/// who keep back what they promise.
+const FAILED_US: u64 = 60_000_000;
 /// Unverified blocks of pieces without an entry that one peer may have us hold: two pieces.
 pub const HELD_PIECES_MAX: usize = 2;
 /// Blocks remembered as sent under a subscription, so that a late request is not served twice.
