@@ -180,13 +180,12 @@ impl Conduct {
         };
         let Some(last) = self.besides.get(&link).copied() else {
             if write.said().iter().any(|said| matches!(said, Said::Live(_))) {
-                let at = Time(now.0.saturating_sub(every_us));
-                self.besides.insert(link, Besides { count: 0, at });
+                self.besides.insert(link, Besides { count: 0, at: now });
             }
             return Vec::new();
         };
         let since_us = now.since_us(last.at);
-        if since_us < every_us {
+        if last.count > 0 && since_us < every_us {
             return Vec::new();
         }
         let (more, said) = match self.manner {
