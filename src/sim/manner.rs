@@ -277,7 +277,7 @@ mod tests {
         let mut conduct = Conduct::new(Manner::Replayer, 3);
         let entries = vec![Bytes::from_static(b"some entry")];
         let push = live(&Live::Entries(Entries::Push { entries }));
-        conduct.hear(&write(&[push.clone()]).head.slice(4..));
+        conduct.hear(&write(std::slice::from_ref(&push)).head.slice(4..));
         conduct.hear(
             &write(&[live(&Live::Entries(Entries::Ask {
                 run: 1,

@@ -43,6 +43,6 @@ mod tests {
         let block = Message::Piece { index, begin: 0, block: Bytes::from_static(b"payload") };
         let said = write(&[push.clone(), ask.clone(), answer, Message::Have(index), block]);
         assert_eq!(said.retold(withhold, &[]), write(&[ask.clone(), Message::Have(index)]));
-        assert_eq!(write(&[push.clone()]).retold(stall, &[]), write(&[push]));
+        assert_eq!(write(std::slice::from_ref(&push)).retold(stall, &[]), write(&[push]));
     }
 }
