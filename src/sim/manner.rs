@@ -9,7 +9,7 @@
 //! | `stallers` | promises blocks and sends none | [`withholder`] |
 //! | `liars` | says that all upload `liars_claim` copies | [`liar`] |
 //! | `boasters` | promises everything at once, and vouches for anybody | [`boaster`] |
-//! | `window_liars` | announces pieces that it lacks and leaves requests unanswered | [`window_liar`] |
+//! | `window_liars` | announces what it lacks and leaves requests unanswered | [`window_liar`] |
 //! | `withholders` | grants entries and blocks and sends neither | [`withholder`] |
 //! | `flooders` | asks and subscribes without end | [`flooder`] |
 //! | `replayers` | pushes old entries and forged ones | [`replayer`] |

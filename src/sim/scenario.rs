@@ -259,8 +259,8 @@ pub struct Scenario {
     /// Share of the viewers that promise everything at once to anybody, and say of each other that
     /// they received a lot.
     pub boasters: f64,
-    /// Share of the viewers that announce pieces which they do not hold, and leave requests for them
-    /// unanswered.
+    /// Share of the viewers that announce pieces which they do not hold, and leave requests for
+    /// them unanswered.
     pub window_liars: f64,
     /// Share of the viewers that grant entries and blocks and send neither.
     pub withholders: f64,

@@ -8,8 +8,8 @@ const LAG_MS: u16 = 1;
 /// What they say that they upload and have left: 200 copies.
 const UPLOAD: u16 = 200 * 256;
 
-/// Every offer has everything at once for anybody, and every report has received a lot from whomever
-/// it is asked about.
+/// Every offer has everything at once for anybody, and every report has received a lot from
+/// whomever it is asked about.
 pub(super) fn judge(said: &Said) -> Fate {
     match said {
         Said::Live(Live::Offer(offer)) => Fate::Instead(live(&Live::Offer(boast(offer)))),

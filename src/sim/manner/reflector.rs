@@ -1,5 +1,5 @@
-//! Peers whose peer exchange (BEP 11) has addresses of nobody, or of a victim who shall be dialled by
-//! all.
+//! Peers whose peer exchange (BEP 11) has addresses of nobody, or of a victim who shall be dialled
+//! by all.
 
 use std::net::SocketAddr;
 
