@@ -174,6 +174,7 @@ impl Swarm {
         if !self.peers.values().any(|p| p.listens == Some(listens)) {
             self.roster.closed(listens, now, rest);
         }
+        self.roster.forget_teller(peer.link);
         self.lose_upstream(peer.link);
         self.note_clocks();
         let reason = reason.to_owned();

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use sha1::{Digest, Sha1};
 
 use super::Swarm;
-use super::io::{Event, Out, Record, Via};
+use super::io::{Event, Out, Record};
 use super::peer::Peer;
 use crate::units::{InfoHash, Link, Time};
 use crate::wire::extended::{Extension, METADATA_PIECE_LEN, MetadataMessage, Pex};
@@ -227,7 +227,7 @@ impl Swarm {
         peer.pex_in_at = Some(now);
         let mut added = pex.added;
         added.truncate(PEX_ADDED_MAX);
-        self.roster.add(Via::Pex, &added, &mut self.rng);
+        self.roster.told(link, &added, &mut self.rng);
         Ok(())
     }
 

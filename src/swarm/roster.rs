@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::io::Via;
 use crate::discovery::address::{Policy, Purpose, canonical, judge};
 use crate::machine::Rng;
-use crate::units::Time;
+use crate::units::{Link, Time};
 
 /// Addresses kept.
 pub const KNOWN_MAX: usize = 1000;
@@ -26,6 +26,9 @@ const RETRY_US: u64 = 2_000_000;
 const RETRY_US_MAX: u64 = 300_000_000;
 /// Longest pause before a peer that the user named is dialled again: it may be all there is.
 const RETRY_NAMED_US_MAX: u64 = 15_000_000;
+/// Who told of addresses misleads if more than so many of them came to nothing, and more than so
+/// many times those that did not.
+const MISLED: u32 = 4;
 /// Pause after a peer turned out not to speak our extension.
 pub const FOREIGN_US: u64 = 3_600_000_000;
 
@@ -41,6 +44,21 @@ struct Known {
     via: Via,
     state: State,
     failures: u32,
+    /// Who told of it by peer exchange, until it was tried.
+    teller: Option<Link>,
+}
+
+/// What became of the addresses that one peer told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    good: u32,
+    bad: u32,
+}
+
+impl Told {
+    fn misleads(self) -> bool {
+        self.bad > MISLED && self.bad > MISLED * self.good
+    }
 }
 
 /// Who is banned: a host on the internet, an endpoint on this machine or network, where many
@@ -71,6 +89,8 @@ pub struct Roster {
     dialling: BTreeSet<SocketAddr>,
     /// Addresses known that only peers named.
     hearsay: usize,
+    /// What became of addresses, by who told them.
+    told: BTreeMap<Link, Told>,
     /// No address can be dialled before this.
     not_before: Time,
 }
@@ -84,14 +104,34 @@ impl Roster {
     /// A roster that dials what `policy` allows.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        let (known, banned) = (BTreeMap::new(), BTreeMap::new());
+        let (known, banned, told) = Default::default();
         let (ours, dialling) = (BTreeSet::new(), BTreeSet::new());
         let (hearsay, not_before) = (0, Time::ZERO);
-        Self { known, banned, ours, policy, dialling, hearsay, not_before }
+        Self { known, banned, ours, policy, dialling, hearsay, told, not_before }
     }
 
     /// Takes addresses that somebody named; one listed 500 times is one.
     pub fn add(&mut self, via: Via, addrs: &[SocketAddr], rng: &mut Rng) {
+        self.take(via, None, addrs, rng);
+    }
+
+    /// Takes addresses that a peer told by peer exchange (BEP 11), unless it misled before: else
+    /// one peer could have all others dial whomever it wants, in vain.
+    pub fn told(&mut self, teller: Link, addrs: &[SocketAddr], rng: &mut Rng) {
+        if !self.told.get(&teller).is_some_and(|told| told.misleads()) {
+            self.take(Via::Pex, Some(teller), addrs, rng);
+        }
+    }
+
+    /// A peer that told of addresses is gone.
+    pub fn forget_teller(&mut self, teller: Link) {
+        self.told.remove(&teller);
+        for known in self.known.values_mut().filter(|k| k.teller == Some(teller)) {
+            known.teller = None;
+        }
+    }
+
+    fn take(&mut self, via: Via, teller: Option<Link>, addrs: &[SocketAddr], rng: &mut Rng) {
         for addr in addrs.iter().map(|a| canonical(*a)) {
             // What the user names is the user's decision, but for addresses that are none.
             let allowed = match via {
@@ -108,7 +148,7 @@ impl Roster {
                 return;
             }
             let state = State::Idle { until: Time::ZERO };
-            self.known.insert(addr, Known { via, state, failures: 0 });
+            self.known.insert(addr, Known { via, state, failures: 0, teller });
             self.hearsay += usize::from(is_hearsay(via));
             self.not_before = Time::ZERO;
         }
@@ -188,6 +228,21 @@ impl Roster {
     pub fn failed(&mut self, addr: SocketAddr, now: Time) {
         self.dialling.remove(&addr);
         self.pause(addr, now, 0);
+        let Some(teller) = self.known.get_mut(&addr).and_then(|k| k.teller.take()) else { return };
+        let told = self.told.entry(teller).or_default();
+        told.bad += 1;
+        if told.misleads() {
+            self.forget_told(teller);
+        }
+    }
+
+    /// Forgets what a peer told and nobody tried yet.
+    fn forget_told(&mut self, teller: Link) {
+        let idle = |k: &Known| matches!(k.state, State::Idle { .. }) && k.teller == Some(teller);
+        let untried = self.known.iter().filter(|(_, k)| idle(k)).map(|(addr, _)| *addr);
+        for addr in untried.collect::<Vec<_>>() {
+            self.remove(addr);
+        }
     }
 
     /// A connection is open; `dialled` if by us.
@@ -212,6 +267,9 @@ impl Roster {
     pub fn proved(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get_mut(&canonical(addr)) {
             known.failures = 0;
+            if let Some(teller) = known.teller.take() {
+                self.told.entry(teller).or_default().good += 1;
+            }
         }
     }
 
@@ -300,6 +358,33 @@ mod tests {
         roster.add(Via::Tracker, &[addr(1); 500], &mut rng);
         assert_eq!(roster.dial(Time(0), &mut rng), Some(addr(1)));
         assert_eq!(roster.dial(Time(0), &mut rng), None);
+    }
+
+    #[test]
+    fn who_tells_of_nobody_is_not_listened_to_and_who_tells_of_some_is() {
+        for (good, listened) in [(0, false), (1, false), (2, true)] {
+            let (mut roster, mut rng) = roster();
+            let told: Vec<SocketAddr> = (0..20).map(addr).collect();
+            roster.told(Link(7), &told, &mut rng);
+            for n in 0..good + 5 {
+                let at = roster.dial(Time(0), &mut rng).expect("an address to dial");
+                if n < good {
+                    roster.connected(at, true);
+                    roster.proved(at);
+                } else {
+                    roster.failed(at, Time(0));
+                }
+            }
+            assert_eq!(roster.dial(Time(0), &mut rng).is_some(), listened, "{good}");
+            let known = roster.len();
+            roster.told(Link(7), &[addr(100)], &mut rng);
+            roster.told(Link(8), &[addr(101)], &mut rng);
+            assert_eq!(roster.len() - known, 1 + usize::from(listened), "{good}");
+            // On a new connection it begins anew.
+            roster.forget_teller(Link(7));
+            roster.told(Link(7), &[addr(102)], &mut rng);
+            assert_eq!(roster.len() - known, 2 + usize::from(listened), "{good}");
+        }
     }
 
     #[test]
