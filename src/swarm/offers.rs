@@ -6,7 +6,7 @@
 //! round trip to it.
 
 use super::Swarm;
-use super::peer::{Flow, OrderState, Peer};
+use super::peer::{Flow, Order, OrderState, Peer};
 use crate::units::{BLOCK_LEN, BlockNo, Link, Time, UnixUs};
 use crate::wire::extended::Extension;
 use crate::wire::live::{
@@ -37,6 +37,9 @@ const NEW_PART: usize = 4;
 const NEW_US: u64 = 6_000_000;
 /// Numbers of an offer are in this part of the stream's rate.
 const UNIT: f64 = 256.0;
+/// Uploads and room are believed up to four copies of the stream: more is hardly ever true, and who
+/// boasts would be asked for everything.
+const BELIEVED: u16 = 4 * 256;
 
 /// What is measured for offers.
 #[derive(Debug)]
@@ -172,10 +175,18 @@ impl Swarm {
     }
 
     /// Notes that a block came under a subscription.
-    pub(super) fn note_path(&mut self, no: BlockNo, published: UnixUs) {
+    pub(super) fn note_path(&mut self, link: Link, no: BlockNo, published: UnixUs) {
         let stripe = (no.0 % u64::from(self.upstream.k().max(1))) as u8;
-        if let Some(lag) = self.lag_since_us(published) {
-            self.offers.came(stripe, lag);
+        let Some(lag) = self.lag_since_us(published) else { return };
+        self.offers.came(stripe, lag);
+        let (k, now) = (self.upstream.k(), self.now.mono);
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        let settled = |o: &Order| o.stripe == Some(stripe) && o.is_settled(now);
+        let offer = peer.offer.as_ref().filter(|offer| offer.bar(k, stripe) < u8::MAX);
+        let promised = offer.and_then(|offer| offer.lag_ms(k, stripe));
+        if let Some(promised) = promised.filter(|_| peer.orders.values().any(settled)) {
+            let promised = u64::from(promised) * 1000 + peer.one_way_us();
+            peer.note_promise(promised, lag, now);
         }
     }
 
@@ -269,7 +280,17 @@ impl Swarm {
     /// What a subscriber to a stripe is worth: those below it, or those whom it could feed.
     pub(super) fn weight(&self, peer: &Peer, stripe: u8) -> u8 {
         let Some(offer) = &peer.offer else { return 1 };
+        if peer.is_boasting(self.now.mono) {
+            return 1;
+        }
         weight(offer.below(self.upstream.k(), stripe), offer.upload)
+    }
+
+    /// How much room for stripes a peer has, as far as it can be believed; `None` if it told none.
+    pub(super) fn room(&self, peer: &Peer) -> Option<u16> {
+        let offer = peer.offer.as_ref()?;
+        let believed = offer.room != UNKNOWN && !peer.is_boasting(self.now.mono);
+        Some(if believed { offer.room.min(BELIEVED) } else { 0 })
     }
 
     /// What we are worth to others.
@@ -376,7 +397,7 @@ impl Peer {
 }
 
 fn weight(below: u8, upload: u16) -> u8 {
-    let upload = if upload == UNKNOWN { 0 } else { u32::from(upload) };
+    let upload = if upload == UNKNOWN { 0 } else { u32::from(upload.min(BELIEVED)) };
     let feeds = u8::try_from(upload * 15 / 1024).unwrap_or(u8::MAX);
     below.max(feeds).saturating_add(1)
 }
@@ -448,6 +469,14 @@ mod tests {
         let fewer = offer(&[(100, 0)]);
         let pauses = [&other_lag, &gone, &come, &both, &fewer].map(|next| pause_us(&told, next));
         assert_eq!(pauses, [OFFER_US, GONE_US, COME_US, COME_US, COME_US]);
+    }
+
+    #[test]
+    fn nobody_weighs_more_by_claiming_more_than_four_copies() {
+        let copies = [0, 1, 4, 5, 200].map(|copies| weight(0, copies * UNIT as u16));
+        assert_eq!(copies, [1, 4, 16, 16, 16]);
+        assert_eq!(weight(0, UNKNOWN), 1);
+        assert_eq!([weight(40, 0), weight(255, 0)], [41, 255]);
     }
 
     #[test]

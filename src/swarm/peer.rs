@@ -18,6 +18,13 @@ use crate::wire::live::{Cover, HOPS_UNKNOWN, Offer, Reason};
 /// asks for many stripes and blocks: with a short memory each of them is tried in vain anew at all
 /// who keep back what they promise.
 const FAILED_US: u64 = 60_000_000;
+/// What comes later than promised by less than this is as promised: an offer may be half a second
+/// old.
+const PROMISE_US: u64 = 100_000;
+/// Whose blocks come later than that by so much on average says more than it can keep.
+const BOAST_US: u64 = 100_000;
+/// A subscription is judged when it has stood for so long.
+const SETTLED_US: u64 = 1_000_000;
 /// Unverified blocks of pieces without an entry that one peer may have us hold: two pieces.
 pub const HELD_PIECES_MAX: usize = 2;
 /// Blocks remembered as sent under a subscription, so that a late request is not served twice.
@@ -135,6 +142,11 @@ impl Order {
     /// Whether a block is to come under it.
     pub fn brings(&self, no: BlockNo) -> bool {
         self.stripe.is_some() && self.first <= no && self.cover.covers(no)
+    }
+
+    /// Whether it has stood for long enough to be judged.
+    pub fn is_settled(&self, now: Time) -> bool {
+        self.state == OrderState::Active && now.since_us(self.since) > SETTLED_US
     }
 
     /// Notes that a block came under this order, so long after its entry.
@@ -272,6 +284,11 @@ pub struct Peer {
     /// Requests that were not answered and subscriptions that fell silent since a block came, and
     /// when the last of them did.
     failed: (u8, Time),
+    /// How much later than it promised its blocks come, on average, microseconds, and when that
+    /// was last seen.
+    excess: (u64, Time),
+    /// How often it refused lately what it had offered, and when it did last.
+    reneged: (u8, Time),
     /// Its blocks without entries.
     pub held: Vec<HeldBlock>,
     /// Our asks for runs.
@@ -369,6 +386,8 @@ impl Peer {
             sent: VecDeque::new(),
             busy_until: Time::ZERO,
             failed: (0, Time::ZERO),
+            excess: (0, Time::ZERO),
+            reneged: (0, Time::ZERO),
             showed: Haves::default(),
             told: Haves::default(),
             told_lately: VecDeque::new(),
@@ -563,6 +582,39 @@ impl Peer {
         if now.since_us(at) < FAILED_US { count } else { 0 }
     }
 
+    /// Notes that a block came after `lag_us`, where it had promised `promised_us`.
+    pub fn note_promise(&mut self, promised_us: u64, lag_us: u64, now: Time) {
+        let over = lag_us.saturating_sub(promised_us + PROMISE_US);
+        self.excess = ((self.excess_us(now) * 7 + over) / 8, now);
+    }
+
+    /// How much later than it promises its blocks came in the last minute, microseconds.
+    #[must_use]
+    pub fn excess_us(&self, now: Time) -> u64 {
+        let (excess, at) = self.excess;
+        if now.since_us(at) < FAILED_US { excess } else { 0 }
+    }
+
+    /// Notes that it refused what it had offered, or granted it.
+    pub fn note_answer(&mut self, granted: bool, now: Time) {
+        let before = self.reneged(now);
+        let count = if granted { before / 2 } else { before.saturating_add(1) };
+        self.reneged = (count, now);
+    }
+
+    /// How often it refused in the last minute what it had offered, half as often after each grant.
+    #[must_use]
+    pub fn reneged(&self, now: Time) -> u8 {
+        let (count, at) = self.reneged;
+        if now.since_us(at) < FAILED_US { count } else { 0 }
+    }
+
+    /// Whether what it promises comes late, so that nothing else that it says of itself counts.
+    #[must_use]
+    pub fn is_boasting(&self, now: Time) -> bool {
+        self.excess_us(now) > BOAST_US
+    }
+
     /// Whether it gets blocks by subscription.
     #[must_use]
     pub fn is_fed(&self) -> bool {
@@ -623,5 +675,62 @@ impl Peer {
         }
         self.answers.1 += 1;
         self.answers.1 <= per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1000;
+
+    fn peer() -> Peer {
+        Peer::new(Link(1), SocketAddr::from(([203, 0, 113, 1], 6881)), true, Time::ZERO)
+    }
+
+    #[test]
+    fn who_brings_later_than_promised_counts_by_that_for_a_minute() {
+        let (mut peer, now) = (peer(), Time(1));
+        for _ in 0..100 {
+            peer.note_promise(300 * MS, 390 * MS, now);
+        }
+        assert_eq!((peer.excess_us(now), peer.is_boasting(now)), (0, false), "as promised");
+        peer.note_promise(MS, 901 * MS, now);
+        assert_eq!((peer.excess_us(now), peer.is_boasting(now)), (100 * MS, false), "once");
+        for _ in 0..100 {
+            peer.note_promise(MS, 901 * MS, now);
+        }
+        assert!(peer.is_boasting(now) && peer.excess_us(now).abs_diff(800 * MS) < MS);
+        assert!(peer.is_boasting(now.after_us(59_000_000)));
+        assert!(!peer.is_boasting(now.after_us(60_000_000)));
+    }
+
+    #[test]
+    fn who_keeps_promises_again_is_believed_again() {
+        let (mut peer, now) = (peer(), Time(1));
+        for _ in 0..100 {
+            peer.note_promise(MS, 901 * MS, now);
+        }
+        let blocks = (1..).find(|_| {
+            peer.note_promise(MS, MS, now);
+            !peer.is_boasting(now)
+        });
+        assert_eq!(blocks, Some(16));
+    }
+
+    #[test]
+    fn refusals_of_what_was_offered_count_until_a_grant_and_for_a_minute() {
+        let (mut peer, now) = (peer(), Time(1));
+        for _ in 0..4 {
+            peer.note_answer(false, now);
+        }
+        assert_eq!(peer.reneged(now), 4);
+        peer.note_answer(true, now);
+        assert_eq!(peer.reneged(now), 2);
+        assert_eq!(peer.reneged(now.after_us(60_000_000)), 0);
+        for _ in 0..300 {
+            peer.note_answer(false, now);
+        }
+        assert_eq!(peer.reneged(now), 255, "bounded");
     }
 }

@@ -10,7 +10,7 @@ use super::rate::Bucket;
 use crate::live::store::Put;
 use crate::units::{BLOCK_LEN, BlockId, BlockNo, Link, PieceIndex, Seq, Time};
 use crate::wire::limits::REQUESTS_QUEUED_MAX;
-use crate::wire::live::{Cover, UNKNOWN};
+use crate::wire::live::Cover;
 use crate::wire::message::{Message, Request};
 
 /// Requests open at one peer.
@@ -141,7 +141,7 @@ impl Swarm {
             let offset = self.clock_offset_us();
             self.lags.block(self.now, offset, published);
             if came {
-                self.note_path(no, published);
+                self.note_path(link, no, published);
             }
         }
         self.take_back(link, id);
@@ -477,11 +477,7 @@ impl Swarm {
                 continue;
             }
             // Who has room for subscriptions has time for requests.
-            let room = match &peer.offer {
-                None => ROOM_UNKNOWN,
-                Some(offer) if offer.room == UNKNOWN => 0,
-                Some(offer) => u64::from(offer.room),
-            };
+            let room = self.room(peer).map_or(ROOM_UNKNOWN, u64::from);
             let wait = (peer.requests_open() as u64 + 1) * ROOM_ONE / (room + ROOM_LEAST);
             let wait = wait << peer.failures(self.now.mono).min(FAILED_MAX);
             let key = (peer.hops == 0, wait, self.rng.next_u64());

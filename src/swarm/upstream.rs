@@ -30,15 +30,14 @@ const LATE_US: u64 = 1_200_000;
 const MISSED_MAX: u32 = 2;
 /// A better upstream is looked for this often, up to twice as seldom at random.
 const IMPROVE_US: u64 = 500_000;
-/// A subscription is judged when it has stood for so long.
-const SETTLED_US: u64 = 1_000_000;
 /// And is one that is ahead by this much.
 const AHEAD_US: u64 = 25_000;
 /// A stripe that comes from the source should be passed on this often.
 const FANOUT: u64 = 4;
 /// A stripe more of the same peer is worth this much of a delay.
 const TAKEN_US: u64 = 5_000;
-/// Each request or subscription in vain since its last block counts as this much later.
+/// Each request or subscription in vain since its last block counts as this much later, and each
+/// refusal of what was offered.
 const FAILED_US: u64 = 200_000;
 /// Sources of entries that are kept.
 const ENTRY_ORDERS: usize = 2;
@@ -204,11 +203,7 @@ impl Swarm {
         if have.len() < ENTRY_ORDERS {
             return;
         }
-        let settled = |o: &Order| {
-            o.stripe.is_none()
-                && o.state == OrderState::Active
-                && now.since_us(o.since) > SETTLED_US
-        };
+        let settled = |o: &Order| o.stripe.is_none() && o.is_settled(now);
         let standing = self.suppliers().flat_map(|p| {
             let promised = self.promised_us(p, None).unwrap_or(u64::MAX);
             let ids = p.orders.iter().filter(|(_, o)| settled(o)).map(|(id, _)| *id);
@@ -229,10 +224,8 @@ impl Swarm {
         let now = self.now.mono;
         let lag = self.offers.path_us(stripe)?;
         let of_stripe = |p: &&Peer| p.orders.values().any(|o| o.stripe == Some(stripe));
-        let settled =
-            |o: &Order| o.state == OrderState::Active && now.since_us(o.since) > SETTLED_US;
         let is_settled =
-            |p: &Peer| p.orders.values().any(|o| o.stripe == Some(stripe) && settled(o));
+            |p: &Peer| p.orders.values().any(|o| o.stripe == Some(stripe) && o.is_settled(now));
         let mut standing = self.suppliers().filter(of_stripe);
         let one_settled = standing.next().is_some_and(is_settled) && standing.next().is_none();
         drop(standing);
@@ -240,7 +233,8 @@ impl Swarm {
             return None;
         }
         let link = self.best_upstream(Some(stripe), &[])?;
-        let promised = self.promised_us(self.peers.get(&link)?, Some(stripe))?;
+        let peer = self.peers.get(&link)?;
+        let promised = self.promised_us(peer, Some(stripe))? + peer.excess_us(now);
         let gain = lag.checked_sub(promised)?;
         (gain > AHEAD_US.max(lag / 10)).then_some((gain, link))
     }
@@ -301,6 +295,7 @@ impl Swarm {
         let order = self.peers.get(&link).and_then(|p| p.orders.get(&id));
         let credit = order.map_or(0, |o| o.credit);
         let (due, lag) = order.map_or((None, None), |o| (o.due_since, o.lag_us));
+        let is_settled = order.is_some_and(|o| o.is_settled(now));
         let missed = order.is_some_and(|o| o.missed >= MISSED_MAX);
         self.note_branch(link, stripe, credit);
         let silent = missed || due.is_some_and(|due| now.since_us(due.max(since)) > silence);
@@ -318,7 +313,7 @@ impl Swarm {
                 // Nobody else: what is silent is given up all the same, to be asked anew.
                 self.end_order(link, id);
             }
-        } else if let Some(lag) = lag.filter(|_| now.since_us(since) > SETTLED_US) {
+        } else if let Some(lag) = lag.filter(|_| is_settled) {
             self.order_sooner(stripe, link, lag);
         }
     }
@@ -450,7 +445,8 @@ impl Swarm {
             let taken = peer.orders.values().filter(|o| o.stripe.is_some()).count() as u64;
             let ring = stripe.is_some_and(|s| self.may_be_below(peer, s, promised));
             // One who has much of ours already is a larger loss when it goes.
-            let cost = promised + taken * TAKEN_US + u64::from(peer.failures(now)) * FAILED_US;
+            let in_vain = u64::from(peer.failures(now)) + u64::from(peer.reneged(now));
+            let cost = promised + peer.excess_us(now) + taken * TAKEN_US + in_vain * FAILED_US;
             let key = (sated && peer.hops == 0, ring, cost, self.upstream.rng.next_u64());
             if best.is_none_or(|(least, _)| key < least) {
                 best = Some((key, peer.link));
@@ -469,7 +465,7 @@ impl Swarm {
     }
 
     pub(super) fn granted(&mut self, link: Link, grant: &Grant) {
-        let now = self.now.mono;
+        let (now, k) = (self.now.mono, self.upstream.k());
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(order) = peer.orders.get_mut(&grant.id) else { return };
         let stripe = order.stripe;
@@ -488,6 +484,10 @@ impl Swarm {
         }
         if grant.cover.is_empty() {
             peer.orders.remove(&grant.id);
+            let offered = |stripe| peer.offer.as_ref().is_some_and(|o| o.bar(k, stripe) == 0);
+            if grant.reason == Reason::FULL && stripe.is_some_and(offered) {
+                peer.note_answer(false, now);
+            }
             self.upstream.refuse(link, stripe, now, 0);
             // The next candidate is asked at once.
             match stripe {
@@ -518,6 +518,9 @@ impl Swarm {
         order.credit = grant.credit;
         order.first = order.first.max(grant.first);
         self.upstream.refused.remove(&(link, stripe));
+        if stripe.is_some() {
+            peer.note_answer(true, now);
+        }
         self.pull_dirty = true;
     }
 
