@@ -14,10 +14,10 @@ use crate::units::{BlockId, BlockNo, Epoch, Link, PeerId, PieceIndex, Seq, Time}
 use crate::wire::extended::Ids;
 use crate::wire::live::{Cover, HOPS_UNKNOWN, Offer, Reason};
 
-/// Failures are forgotten so long after the last one; a block makes up for them at once. A viewer
-/// asks for many stripes and blocks: with a short memory each of them is tried in vain anew at all
-/// who keep back what they promise.
-const FAILED_US: u64 = 60_000_000;
+/// Failures, broken promises and refusals are forgotten so long after the last one; a block makes
+/// up for failures at once. A viewer asks for many stripes and blocks: with a short memory each of
+/// them is tried in vain anew at all who keep back what they promise.
+const MEMORY_US: u64 = 60_000_000;
 /// What comes later than promised by less than this is as promised: an offer may be half a second
 /// old.
 const PROMISE_US: u64 = 100_000;
@@ -579,7 +579,7 @@ impl Peer {
     #[must_use]
     pub fn failures(&self, now: Time) -> u8 {
         let (count, at) = self.failed;
-        if now.since_us(at) < FAILED_US { count } else { 0 }
+        if now.since_us(at) < MEMORY_US { count } else { 0 }
     }
 
     /// Notes that a block came after `lag_us`, where it had promised `promised_us`.
@@ -592,7 +592,7 @@ impl Peer {
     #[must_use]
     pub fn excess_us(&self, now: Time) -> u64 {
         let (excess, at) = self.excess;
-        if now.since_us(at) < FAILED_US { excess } else { 0 }
+        if now.since_us(at) < MEMORY_US { excess } else { 0 }
     }
 
     /// Notes that it refused what it had offered, or granted it.
@@ -606,7 +606,7 @@ impl Peer {
     #[must_use]
     pub fn reneged(&self, now: Time) -> u8 {
         let (count, at) = self.reneged;
-        if now.since_us(at) < FAILED_US { count } else { 0 }
+        if now.since_us(at) < MEMORY_US { count } else { 0 }
     }
 
     /// Whether what it promises comes late, so that nothing else that it says of itself counts.
