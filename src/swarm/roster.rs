@@ -19,7 +19,13 @@ const BANNED_MAX: usize = 1000;
 /// When nothing can be dialled, what is known is looked through again after this long at most.
 const LOOK_AGAIN_US: u64 = 1_000_000;
 /// Dials under way at once.
-pub const DIALS_MAX: usize = 8;
+pub const DIALS_MAX: usize = 48;
+/// Of these, dials that may be answered any moment. Whoever cannot be reached answers nothing for
+/// seconds: if that held up the others, a newcomer would need half a minute for its neighbours
+/// where most sit behind a NAT.
+const FRESH_MAX: usize = 8;
+/// A dial that was not answered for so long probably will not be.
+const FRESH_US: u64 = 500_000;
 /// First pause after a failed dial or a lost connection; doubled with each further one.
 const RETRY_US: u64 = 2_000_000;
 /// Longest pause after failures.
@@ -53,11 +59,18 @@ struct Known {
 struct Told {
     good: u32,
     bad: u32,
+    /// Dials under way.
+    open: u32,
 }
 
 impl Told {
     fn misleads(self) -> bool {
         self.bad > MISLED && self.bad > MISLED * self.good
+    }
+
+    /// Whether it would mislead if nothing came of the dials under way.
+    fn may_mislead(self) -> bool {
+        Self { bad: self.bad + self.open, ..self }.misleads()
     }
 }
 
@@ -86,7 +99,8 @@ pub struct Roster {
     banned: BTreeMap<Banned, Time>,
     ours: BTreeSet<SocketAddr>,
     policy: Policy,
-    dialling: BTreeSet<SocketAddr>,
+    /// Dials under way, and since when.
+    dialling: BTreeMap<SocketAddr, Time>,
     /// Addresses known that only peers named.
     hearsay: usize,
     /// What became of addresses, by who told them.
@@ -105,7 +119,7 @@ impl Roster {
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         let (known, banned, told) = Default::default();
-        let (ours, dialling) = (BTreeSet::new(), BTreeSet::new());
+        let (ours, dialling) = (BTreeSet::new(), BTreeMap::new());
         let (hearsay, not_before) = (0, Time::ZERO);
         Self { known, banned, ours, policy, dialling, hearsay, told, not_before }
     }
@@ -186,15 +200,20 @@ impl Roster {
 
     /// An address to dial now; it counts as being dialled from here on.
     pub fn dial(&mut self, now: Time, rng: &mut Rng) -> Option<SocketAddr> {
-        if self.dialling.len() >= DIALS_MAX || now < self.not_before {
+        let fresh = self.dialling.values().filter(|since| now.since_us(**since) < FRESH_US);
+        if self.dialling.len() >= DIALS_MAX || fresh.count() >= FRESH_MAX || now < self.not_before {
             return None;
         }
         let due = |known: &Known| matches!(known.state, State::Idle { until } if until <= now);
-        let free = |addr: SocketAddr| !self.is_banned(addr, now) && !self.dialling.contains(&addr);
+        let doubtful = |teller: Link| self.told.get(&teller).is_some_and(|t| t.may_mislead());
+        let free = |addr: SocketAddr, known: &Known| {
+            let doubtful = known.teller.is_some_and(doubtful);
+            !doubtful && !self.is_banned(addr, now) && !self.dialling.contains_key(&addr)
+        };
         let ready: Vec<(SocketAddr, Known)> = self
             .known
             .iter()
-            .filter(|(addr, known)| due(known) && free(**addr))
+            .filter(|(addr, known)| due(known) && free(**addr, known))
             .map(|(addr, known)| (*addr, *known))
             .collect();
         // What the user named first, then what failed least, at random among equals.
@@ -206,8 +225,12 @@ impl Roster {
         };
         let equals: Vec<_> = ready.iter().filter(|(_, k)| rank(k) == best).collect();
         let (addr, _) = **equals.get(rng.index(equals.len()))?;
-        self.known.get_mut(&addr)?.state = State::Dialling;
-        self.dialling.insert(addr);
+        let known = self.known.get_mut(&addr)?;
+        known.state = State::Dialling;
+        if let Some(teller) = known.teller {
+            self.told.entry(teller).or_default().open += 1;
+        }
+        self.dialling.insert(addr, now);
         Some(addr)
     }
 
@@ -224,9 +247,21 @@ impl Roster {
         waiting.min().unwrap_or(Time::NEVER)
     }
 
+    /// A dial is not under way any more.
+    fn dialled(&mut self, addr: SocketAddr) {
+        if self.dialling.remove(&addr).is_none() {
+            return;
+        }
+        self.not_before = Time::ZERO;
+        let teller = self.known.get(&addr).and_then(|k| k.teller);
+        if let Some(told) = teller.and_then(|teller| self.told.get_mut(&teller)) {
+            told.open = told.open.saturating_sub(1);
+        }
+    }
+
     /// A dial came to nothing.
     pub fn failed(&mut self, addr: SocketAddr, now: Time) {
-        self.dialling.remove(&addr);
+        self.dialled(addr);
         self.pause(addr, now, 0);
         let Some(teller) = self.known.get_mut(&addr).and_then(|k| k.teller.take()) else { return };
         let told = self.told.entry(teller).or_default();
@@ -248,7 +283,7 @@ impl Roster {
     /// A connection is open; `dialled` if by us.
     pub fn connected(&mut self, addr: SocketAddr, dialled: bool) {
         if dialled {
-            self.dialling.remove(&addr);
+            self.dialled(addr);
             if let Some(known) = self.known.get_mut(&addr) {
                 known.state = State::Connected;
             }
@@ -293,7 +328,7 @@ impl Roster {
 
     /// This address is our own.
     pub fn is_ours(&mut self, addr: SocketAddr) {
-        self.dialling.remove(&addr);
+        self.dialled(addr);
         self.remove(addr);
         if self.ours.len() < 64 {
             self.ours.insert(addr);
@@ -434,6 +469,42 @@ mod tests {
     }
 
     #[test]
+    fn who_answers_nothing_does_not_hold_up_the_others() {
+        let (mut roster, mut rng) = roster();
+        let all: Vec<SocketAddr> = (0..500).map(addr).collect();
+        roster.add(Via::Tracker, &all, &mut rng);
+        // Nobody answers: a few more each half second, until many are under way.
+        let at = |round| Time(round * FRESH_US);
+        let mut dials = |roster: &mut Roster, round| {
+            std::iter::from_fn(|| roster.dial(at(round), &mut rng)).count()
+        };
+        let counts: Vec<usize> = (0..8).map(|round| dials(&mut roster, round)).collect();
+        assert_eq!(counts, [8, 8, 8, 8, 8, 8, 0, 0]);
+        // One comes to nothing at last: there is room for another.
+        let first = *roster.dialling.keys().next().expect("a dial");
+        roster.failed(first, at(8));
+        assert_eq!(dials(&mut roster, 8), 1);
+    }
+
+    #[test]
+    fn who_was_believed_for_nothing_yet_has_few_dials_under_way() {
+        let (mut roster, mut rng) = roster();
+        let told: Vec<SocketAddr> = (0..20).map(addr).collect();
+        roster.told(Link(7), &told, &mut rng);
+        let mut open = Vec::new();
+        for round in 0..5 {
+            open.extend(std::iter::from_fn(|| roster.dial(Time(round * FRESH_US), &mut rng)));
+        }
+        assert_eq!(open.len(), 5, "nobody answers");
+        roster.connected(open[0], true);
+        roster.proved(open[0]);
+        roster.connected(open[1], true);
+        roster.proved(open[1]);
+        let more = std::iter::from_fn(|| roster.dial(Time(9 * FRESH_US), &mut rng)).count();
+        assert_eq!(more, 6, "three in vain and six under way, four for each that was good");
+    }
+
+    #[test]
     fn the_roster_is_bounded_and_dials_few_at_once() {
         let (mut roster, mut rng) = roster();
         for n in 0..3000 {
@@ -445,13 +516,13 @@ mod tests {
         }
         assert_eq!(roster.len(), KNOWN_MAX);
         let dials = std::iter::from_fn(|| roster.dial(Time(0), &mut rng)).count();
-        assert_eq!(dials, DIALS_MAX);
+        assert_eq!(dials, FRESH_MAX);
     }
 
     #[test]
     fn two_who_dial_each_other_at_once_go_on_dialling() {
         let (mut roster, mut rng) = roster();
-        for n in 0..3 * DIALS_MAX as u16 {
+        for n in 0..3 * FRESH_MAX as u16 {
             roster.add(Via::Tracker, &[addr(n)], &mut rng);
             assert_eq!(roster.dial(Time(0), &mut rng), Some(addr(n)));
             // It was quicker: its own connection says where it listens; then ours opens as well.
