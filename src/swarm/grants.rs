@@ -21,9 +21,12 @@ const STARVED_US: u64 = 300_000;
 const COPIES_SOURCE: Copies = Copies { first: 2.0, most: 4.0 };
 const COPIES_VIEWER: Copies = Copies { first: 2.0, most: 3.0 };
 const COPIES_RELAY: Copies = Copies { first: 2.0, most: 16.0 };
-/// Peers that get entries without getting blocks: of a source, of anybody else.
+/// Peers that get entries without getting blocks: of a source; of anybody else as many as take this
+/// part of the upload limit, but some in any case and not more than many.
 const ENTRY_FLOWS_SOURCE: usize = 2;
-const ENTRY_FLOWS_VIEWER: usize = 16;
+const ENTRY_SHARE_PERCENT: u64 = 2;
+const ENTRY_FLOWS_MIN: usize = 2;
+const ENTRY_FLOWS_MAX: usize = 16;
 /// More is granted than the uplink carries by this much of a copy: something has to go, one a
 /// second.
 const OVERDRAWN: f64 = 0.1;
@@ -145,10 +148,24 @@ impl Swarm {
         if self.peers.get(&link).is_some_and(fed) {
             return (Some(Cover::ALL), Reason::NONE);
         }
-        let max = if self.is_publishing() { ENTRY_FLOWS_SOURCE } else { ENTRY_FLOWS_VIEWER };
+        let max = self.entry_flows_max();
         let others =
             self.fed().filter(|p| !fed(p) && p.flows.values().any(|f| f.cover.is_none())).count();
         if others < max { (Some(Cover::ALL), Reason::NONE) } else { (None, Reason::FULL) }
+    }
+
+    /// Peers that may get entries without getting blocks.
+    fn entry_flows_max(&self) -> usize {
+        if self.is_publishing() {
+            return ENTRY_FLOWS_SOURCE;
+        }
+        let highest = self.core.as_ref().and_then(|core| core.feed.highest());
+        let (Some(limit), Some(highest)) = (self.upload_limit(), highest) else {
+            return ENTRY_FLOWS_MAX;
+        };
+        let cost = highest.raw.len() as u64 * 1_000_000 / self.piece_us().max(1);
+        let carried = limit * ENTRY_SHARE_PERCENT / 100 / cost.max(1);
+        usize::try_from(carried).unwrap_or(usize::MAX).clamp(ENTRY_FLOWS_MIN, ENTRY_FLOWS_MAX)
     }
 
     /// What of a wish can be granted: nothing that we do not get ourselves, nothing that comes

@@ -19,6 +19,8 @@ const OFFER_US: u64 = 500_000;
 /// Or, if stripes have gone or come, this long after: who lacks one waits for it.
 const GONE_US: u64 = 300_000;
 const COME_US: u64 = 100_000;
+/// Who cannot pass on a single stripe has little to say, and a line that carries no more.
+const IDLE_US: u64 = 2_000_000;
 /// And after this long in any case, for those who lost count.
 const REPEAT_US: u64 = 10_000_000;
 /// A lag that changed by less than this part of it, or by so much, is the same.
@@ -299,13 +301,18 @@ impl Swarm {
         weight(told.below(self.upstream.k(), stripe), told.upload)
     }
 
+    /// What one stripe needs, as offers count it.
+    fn stripe_units(&self) -> u64 {
+        UNIT as u64 / u64::from(self.upstream.k().max(1))
+    }
+
     /// Looks how many of those who feed others have room for one more stripe, and how many lack
     /// which. While many are new, room is left for what they ask for.
     fn judge_room(&mut self) {
         let now = self.now.mono;
         let new = self.peers.values().filter(|p| now.since_us(p.up_at) < NEW_US).count();
         self.offers.joining = new * NEW_PART > self.peers.len();
-        let stripe = UNIT as u64 / u64::from(self.upstream.k().max(1));
+        let stripe = self.stripe_units();
         let offers = self.peers.values().filter_map(|p| p.offer.as_ref());
         let feeding = offers.filter(|o| o.upload != UNKNOWN && u64::from(o.upload) >= stripe);
         let rooms: Vec<u16> = feeding.map(|o| o.room).collect();
@@ -332,7 +339,9 @@ impl Swarm {
         }
         self.judge_room();
         let offer = self.offer();
-        let pause = self.offers.told.as_ref().map_or(0, |told| pause_us(told, &offer));
+        let idle = u64::from(offer.upload) < self.stripe_units();
+        let least = if idle { IDLE_US } else { 0 };
+        let pause = self.offers.told.as_ref().map_or(0, |told| pause_us(told, &offer).max(least));
         if passed < pause {
             return;
         }
