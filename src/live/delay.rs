@@ -129,6 +129,12 @@ impl Aim {
         self.us
     }
 
+    /// Whether the delay follows from what comes, not from what the user says.
+    #[must_use]
+    pub fn is_chosen_here(&self) -> bool {
+        self.auto.is_some()
+    }
+
     /// What is later than this is handed over at once, as a player has waited for it.
     #[must_use]
     pub fn late_us(&self) -> u64 {

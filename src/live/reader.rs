@@ -3,7 +3,7 @@
 //! A reader starts at a random access point that leaves its target delay, is given at once what is
 //! due, and then each piece when its birth is the delay ago; it comes to that delay by playing a
 //! little slower or faster. What is missing is waited for; it is skipped when its patience is over
-//! and something behind it is here. Time is the stream's own
+//! and something behind it is here, or sooner if it is a hole of a moment. Time is the stream's own
 //! clock, so a reader whose clock on the wall is wrong plays like any other.
 
 use bytes::Bytes;
@@ -43,6 +43,10 @@ pub enum Delivery {
 
 /// Shortest time that a missing piece is waited for beyond its deadline.
 const PATIENCE_US_MIN: u64 = 500_000;
+/// With a delay that the user chose it is waited for only this long if so much is whole behind it:
+/// one hole of a moment must not make all that follows late.
+const HOLE_US: u64 = 200_000;
+const RUN_US: u64 = 500_000;
 /// A piece that is late by more than this is a stall.
 const STALL_US: u64 = 200_000;
 /// Without a piece for as long as this a player has starved.
@@ -278,10 +282,33 @@ impl Reader {
         } else {
             due_at.after_us(spare + self.patience_us())
         };
-        if now < give_up {
-            return Step::Wait(if now < due_at { due_at } else { give_up });
+        let hole_until = due_at.after_us(spare + HOLE_US).min(give_up);
+        if now >= give_up || (now >= hole_until && self.is_hole(view)) {
+            return self.skip(now, view);
         }
-        self.skip(now, view)
+        let next = [due_at, hole_until, give_up].into_iter().find(|at| now < *at);
+        Step::Wait(next.unwrap_or(give_up))
+    }
+
+    /// Whether what is missing is a hole in a stream that comes in time otherwise, and the delay is
+    /// not ours to make longer.
+    fn is_hole(&self, view: View<'_>) -> bool {
+        if self.aim.is_chosen_here() {
+            return false;
+        }
+        let behind = Seq { index: self.next.index.next(), ..self.next };
+        let mut behind = view.store.range(behind).skip_while(|(_, piece)| !piece.is_whole());
+        let Some((first, piece)) = behind.next() else { return false };
+        let span_us = |piece: &Piece| u64::from(piece.genuine.entry.head.span_us);
+        let (mut last, mut run_us) = (*first, span_us(piece));
+        for (seq, piece) in behind {
+            let follows = seq.epoch == last.epoch && seq.index == last.index.next();
+            if run_us >= RUN_US || !follows || !piece.is_whole() {
+                break;
+            }
+            (last, run_us) = (*seq, run_us + span_us(piece));
+        }
+        first.epoch == self.next.epoch && run_us >= RUN_US
     }
 
     /// Whether the player has had nothing for so long that every further wait is one too many.
@@ -606,7 +633,7 @@ mod tests {
 
     #[test]
     fn what_is_later_than_the_delay_is_handed_over_at_once() {
-        let mut scene = Scene::new(16, &[9]);
+        let mut scene = Scene::new(13, &[9]);
         let mut reader = Reader::new(Duration::from_secs(1).into());
         reader.add_credit(1000);
         assert_eq!(play(&scene, &mut reader, birth(4) + 900_000, birth(9) + 1_299_999).len(), 5);
@@ -639,6 +666,36 @@ mod tests {
         assert_eq!(scene.read(&mut reader, birth(10) + 700_000), ["skip 1", "!11"]);
         assert_eq!(reader.played().missed, 1);
         assert_eq!(reader.played().stalls, 2);
+    }
+
+    #[test]
+    fn a_hole_of_a_moment_is_skipped_before_what_follows_is_late_if_the_user_chose_the_delay() {
+        for (pieces, skipped) in [(14, true), (13, false)] {
+            // Behind the hole are four pieces, 524 ms, or three.
+            let mut scene = Scene::new(pieces, &[9]);
+            let mut reader = Reader::new(Duration::from_secs(2).into());
+            reader.add_credit(1000);
+            let due = birth(9) + 1_800_000;
+            let before = play(&scene, &mut reader, birth(4) + 1_800_000, due + HOLE_US - 1);
+            assert_eq!(before.last().map(String::as_str), Some("8"));
+            let at_due = scene.read(&mut reader, due + HOLE_US);
+            assert_eq!(at_due.first().map(String::as_str), skipped.then_some("skip 1"));
+            // Where too little follows it is waited for.
+            scene.block(9);
+            let next = scene.read(&mut reader, due + 2 * HOLE_US);
+            assert_eq!(next.first().map(String::as_str), Some(if skipped { "11" } else { "9" }));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_chooses_its_delay_waits_for_a_hole() {
+        let mut scene = Scene::new(20, &[9]);
+        let mut reader = Reader::new(Delay::Auto);
+        reader.add_credit(1000);
+        play(&scene, &mut reader, birth(4) + 2_000_000, birth(9) + 2_500_000);
+        assert_eq!(reader.next().map(|seq| seq.index.0), Some(9));
+        scene.block(9);
+        assert_eq!(scene.read(&mut reader, birth(9) + 2_600_000)[0], "9");
     }
 
     #[test]
