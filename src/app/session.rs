@@ -28,6 +28,8 @@ use crate::wire::magnet::PeerAddr;
 use crate::wire::metainfo::Info;
 use crate::wire::tracker::Family;
 
+/// Heads of a TCP packet over IPv4 with a time stamp, in bytes.
+const PACKET_HEADS: u64 = 52;
 /// What anybody but the source says is left to fetch: a live stream is never complete, and
 /// trackers introduce seeds only to those who lack something.
 const LEFT: u64 = 16 << 10;
@@ -171,6 +173,7 @@ impl Session {
         }
         config.policy = Policy { allow_local: common.allow_local, own: Vec::new() };
         config.upload_limit = common.upload_limit.map(|rate| (rate.0 / 8).max(1));
+        config.packet_heads = PACKET_HEADS;
         config.download_limit = common.download_limit.map(|rate| (rate.0 / 8).max(1));
         config.peers_max = usize::from(common.max_peers);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);

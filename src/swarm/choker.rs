@@ -21,6 +21,8 @@ const SLOTS_MAX: u64 = 32;
 impl Swarm {
     fn slots(&self) -> usize {
         match self.upload_limit() {
+            // A block would block the line for as long as a stripe needs for several.
+            Some(_) if self.is_idle() => 0,
             Some(limit) => {
                 let slots = limit * SLOTS_A_COPY / self.stream_rate().max(1);
                 slots.clamp(SLOTS_MIN, SLOTS_MAX) as usize
@@ -77,6 +79,9 @@ impl Swarm {
         let slots = self.slots();
         if ranked.len() <= slots {
             return;
+        }
+        if slots == 0 {
+            return ranked.iter().for_each(|(.., link)| self.choke(*link));
         }
         let (kept, rest) = ranked.split_at(slots.saturating_sub(1).max(1));
         let kept: Vec<Link> = kept.iter().map(|(.., link)| *link).collect();

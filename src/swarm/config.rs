@@ -50,6 +50,9 @@ pub struct Config {
     pub policy: Policy,
     /// All bytes sent, per second.
     pub upload_limit: Option<u64>,
+    /// Bytes of a packet that are no payload of TCP, if `upload_limit` is what a line carries with
+    /// them: 52 with IPv4, a time stamp and nothing else. 0 if it is payload alone.
+    pub packet_heads: u64,
     /// Payload asked for, per second.
     pub download_limit: Option<u64>,
     /// Connections at most.
@@ -74,7 +77,18 @@ pub struct Config {
     pub proven: Option<Proven>,
 }
 
+/// Part of a line's rate that is used.
+const PACED_PERCENT: u64 = 95;
+
 impl Config {
+    /// What is sent of the upload limit: where it is that of a line, a little less, so that no
+    /// queue stands in front of it.
+    #[must_use]
+    pub fn paced_limit(&self) -> Option<u64> {
+        let percent = if self.packet_heads > 0 { PACED_PERCENT } else { 100 };
+        self.upload_limit.map(|limit| (limit * percent / 100).max(1))
+    }
+
     /// A viewer of `info_hash` with defaults.
     #[must_use]
     pub fn viewer(info_hash: InfoHash, peer_id: PeerId, seed: u64) -> Self {
@@ -86,6 +100,7 @@ impl Config {
             listen_port: None,
             policy: Policy::default(),
             upload_limit: None,
+            packet_heads: 0,
             download_limit: None,
             peers_max: 60,
             peers_wanted: 24,
@@ -128,5 +143,21 @@ impl Torrent {
         };
         let media = live.media.clone();
         Some(Self { stream, media, private: info.private, raw: raw.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_not_used_up_to_its_last_byte() {
+        let mut config = Config::viewer(InfoHash([0; 20]), PeerId([0; 20]), 1);
+        config.upload_limit = Some(1_000_000);
+        assert_eq!(config.paced_limit(), Some(1_000_000), "payload alone");
+        config.packet_heads = 52;
+        assert_eq!(config.paced_limit(), Some(950_000));
+        config.upload_limit = Some(1);
+        assert_eq!(config.paced_limit(), Some(1));
     }
 }

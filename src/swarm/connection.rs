@@ -228,6 +228,7 @@ impl Swarm {
     }
 
     pub(super) fn frame(&mut self, link: Link, frame: &Bytes) {
+        self.note_received(frame.len());
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.last_in = self.now.mono;
         self.totals.down_bytes += frame.len() as u64 + 4;

@@ -198,9 +198,7 @@ impl Swarm {
         while !self.near.loaded.is_empty() {
             if let Some(bucket) = &mut self.bucket {
                 bucket.refill(now);
-                let sending = self.near.sending.iter().filter_map(|link| self.peers.get(link));
-                let ahead: usize = sending.map(|p| p.moving(now)).sum();
-                if !bucket.is_open() || ahead > UPLINK_AHEAD {
+                if !bucket.is_open() || self.ahead(now) > UPLINK_AHEAD {
                     return;
                 }
             }
@@ -270,11 +268,27 @@ impl Swarm {
         self.write(link, body);
     }
 
+    /// Peers with bytes on their way to them.
+    fn sending(&self) -> impl Iterator<Item = &Peer> {
+        self.near.sending.iter().filter_map(|link| self.peers.get(link))
+    }
+
+    /// Bytes that wait for our uplink.
+    fn ahead(&self, now: Time) -> usize {
+        self.sending().map(|p| p.moving(now)).sum()
+    }
+
     /// When the uplink may go on by time alone.
     pub(super) fn pump_at(&self) -> Time {
-        let waiting = self.loaded().any(|p| !p.jobs.is_empty() && p.queued < LINK_AHEAD);
+        let now = self.now.mono;
+        let waiting = || self.loaded().any(|p| !p.jobs.is_empty() && p.queued < LINK_AHEAD);
         match &self.bucket {
-            Some(bucket) if waiting && !bucket.is_open() => bucket.opens_at(),
+            Some(bucket) if !bucket.is_open() && waiting() => bucket.opens_at(),
+            Some(_) if self.ahead(now) > UPLINK_AHEAD && waiting() => {
+                // If nothing leaves until then, it is not for us to send.
+                let held = self.sending().map(|p| p.drains_by).filter(|by| *by >= now);
+                held.min().map_or(Time::NEVER, |by| by.after_us(1))
+            }
             _ => Time::NEVER,
         }
     }

@@ -5,7 +5,7 @@ use super::config::Role;
 use super::peer::{Flow, OrderState, Peer};
 use super::rate::Bucket;
 use super::uplink::Copies;
-use super::{BURST_LEN, Swarm};
+use super::{Swarm, burst_len};
 use crate::units::{BLOCK_LEN, BlockNo, Link};
 use crate::wire::live::{Cover, End, Grant, Live, Reason, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
@@ -51,8 +51,17 @@ const RESERVE: f64 = 0.5;
 const RARE_MIN: u16 = 5;
 const RARE_TIMES: u16 = 3;
 const RARE_MORE: u16 = 2;
+/// Payload of a packet.
+const PACKET_LEN: u64 = 1448;
+/// Every so many packets are acknowledged by one of their own.
+const ACKNOWLEDGED: u64 = 2;
 /// Blocks by their number modulo this: as fine as stripes can be.
 const BLOCK_CLASSES: u32 = 32;
+
+/// Bytes of packets that acknowledge so many.
+fn acknowledging(bytes: u64, heads: u64) -> u64 {
+    bytes * heads / (PACKET_LEN * ACKNOWLEDGED)
+}
 
 impl Swarm {
     pub(super) fn subscribed(&mut self, link: Link, wish: &Subscribe) {
@@ -393,11 +402,31 @@ impl Swarm {
         }
     }
 
-    /// Bytes per second that may be sent: as the user says, or as the line showed.
+    /// Bytes per second that may be sent: as the user says, less the heads of packets and what
+    /// acknowledges the stream, or as the line showed.
     pub(super) fn upload_limit(&self) -> Option<u64> {
         let rate = self.stream_rate();
         let learnt = || self.uplink.limit().map(|_| self.uplink.budget(rate));
-        self.config.upload_limit.or_else(learnt)
+        let heads = self.config.packet_heads;
+        let less_heads = |limit: u64| {
+            let payload = limit * PACKET_LEN / (PACKET_LEN + heads);
+            let received = if self.is_publishing() { 0 } else { rate };
+            payload.saturating_sub(acknowledging(received, heads)).max(limit / 4).max(1)
+        };
+        self.config.paced_limit().map(less_heads).or_else(learnt)
+    }
+
+    /// Notes that bytes came, which packets without payload acknowledge.
+    pub(super) fn note_received(&mut self, bytes: usize) {
+        let heads = self.config.packet_heads;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.spend(acknowledging(bytes as u64, heads) as usize);
+        }
+    }
+
+    /// What so many bytes in one write cost, with the heads of their packets.
+    pub(super) fn with_heads(&self, bytes: usize) -> usize {
+        bytes + bytes.div_ceil(PACKET_LEN as usize) * self.config.packet_heads as usize
     }
 
     /// Learns what the line can send from how long the ways to those take who are fed.
@@ -410,7 +439,7 @@ impl Swarm {
         let mut rises: Vec<u64> = fed.filter_map(|p| p.rise_us(now)).collect();
         self.uplink.tick(now, rate, &mut rises);
         let Some(limit) = self.upload_limit() else { return };
-        let bucket = self.bucket.get_or_insert_with(|| Bucket::new(limit, BURST_LEN, now));
+        let bucket = self.bucket.get_or_insert_with(|| Bucket::new(limit, burst_len(limit), now));
         bucket.set_rate(limit, now);
     }
 

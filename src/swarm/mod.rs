@@ -88,8 +88,16 @@ use upstream::Upstream;
 
 /// Maintenance runs this often while there are connections.
 const TICK_US: u64 = 50_000;
-/// A burst of two blocks: enough to keep a link busy, too little to queue behind.
-const BURST_LEN: u64 = 2 * 16_397;
+/// A burst is what leaves in this time, since so late may a timer be; at least half a block and at
+/// most two: enough to keep a link busy, too little to queue behind.
+const BURST_MS: u64 = 30;
+const BURST_LEN_MIN: u64 = 8 << 10;
+const BURST_LEN_MAX: u64 = 2 * 16_397;
+
+/// What may leave at once of what `rate` bytes per second allow.
+fn burst_len(rate: u64) -> u64 {
+    (rate * BURST_MS / 1000).clamp(BURST_LEN_MIN, BURST_LEN_MAX)
+}
 /// What takes seconds is looked at this often.
 const SLOW_TICK_US: u64 = 250_000;
 /// Readers at once.
@@ -332,8 +340,8 @@ impl Swarm {
         self.started = Some(self.now.mono);
         self.requested_at = self.now.mono;
         let now = self.now.mono;
-        let bucket = |rate: u64| Bucket::new(rate, BURST_LEN, now);
-        self.bucket = self.config.upload_limit.map(bucket);
+        let bucket = |rate: u64| Bucket::new(rate, burst_len(rate), now);
+        self.bucket = self.config.paced_limit().map(bucket);
         self.download = self.config.download_limit.map(bucket);
         if matches!(self.config.role, Role::Source(_)) {
             self.start_source();
@@ -421,20 +429,19 @@ impl Swarm {
 
     fn hand_over(&mut self, link: Link, head: Bytes, body: Bytes) {
         let len = head.len() + body.len();
+        let cost = self.with_heads(len);
         let Some(peer) = self.peers.get_mut(&link) else { return };
         if len == 0 {
             return;
         }
-        if peer.queued == 0 {
-            peer.moved_at = self.now.mono;
-        }
-        peer.queued += len;
+        let takes_us = self.bucket.as_ref().map_or(0, |bucket| bucket.takes_us(cost));
+        peer.note_queued(len, takes_us, self.now.mono);
         self.near.sending.insert(link);
         if peer.queued > QUEUE_LEN_MAX {
             self.near.stuck.push(link);
         }
         if let Some(bucket) = &mut self.bucket {
-            bucket.spend(len);
+            bucket.spend(cost);
         }
         self.totals.up_bytes += len as u64;
         self.out.push_back(Out::Send { link, head, body });

@@ -301,6 +301,11 @@ impl Swarm {
         weight(told.below(self.upstream.k(), stripe), told.upload)
     }
 
+    /// Whether our upload does not suffice for a single stripe.
+    pub(super) fn is_idle(&self) -> bool {
+        u64::from(in_unit(self.upload_copies())) < self.stripe_units()
+    }
+
     /// What one stripe needs, as offers count it.
     fn stripe_units(&self) -> u64 {
         UNIT as u64 / u64::from(self.upstream.k().max(1))
@@ -339,8 +344,7 @@ impl Swarm {
         }
         self.judge_room();
         let offer = self.offer();
-        let idle = u64::from(offer.upload) < self.stripe_units();
-        let least = if idle { IDLE_US } else { 0 };
+        let least = if self.is_idle() { IDLE_US } else { 0 };
         let pause = self.offers.told.as_ref().map_or(0, |told| pause_us(told, &offer).max(least));
         if passed < pause {
             return;

@@ -32,6 +32,10 @@ const SENT_MAX: usize = 256;
 
 /// A peer whose queue did not move for this long takes nothing at present.
 const STUCK_US: u64 = 250_000;
+/// What is handed over is gone after so many times as long as our uplink needs for it, and this
+/// long besides; else it is the peer that holds it up.
+const DRAIN_TIMES: u64 = 2;
+const DRAIN_US: u64 = 20_000;
 /// Who said nothing for this long is not relied on.
 const ALERT_US: u64 = 1_500_000;
 
@@ -255,6 +259,8 @@ pub struct Peer {
     pub queued: usize,
     /// When they last became fewer, or began to be some.
     pub moved_at: Time,
+    /// Until when our uplink may need for what is queued.
+    pub drains_by: Time,
     /// When anything last came.
     pub last_in: Time,
     /// When we last sent anything.
@@ -376,6 +382,7 @@ impl Peer {
             wants: false,
             queued: 0,
             moved_at: now,
+            drains_by: now,
             last_in: now,
             last_out: now,
             asked: BTreeMap::new(),
@@ -434,11 +441,22 @@ impl Peer {
         self.stage == Stage::Live
     }
 
-    /// Bytes handed to the driver that are on their way; those of a peer that takes nothing do not
-    /// count, or one who does not read would hold up all others.
+    /// Bytes handed to the driver that wait for our uplink. Those that are still there long after
+    /// it had time for them wait for the peer, which does not read or is badly connected: they do
+    /// not count, or one such peer would hold up all others.
     #[must_use]
     pub fn moving(&self, now: Time) -> usize {
-        if self.is_stuck(now) { 0 } else { self.queued }
+        if now > self.drains_by { 0 } else { self.queued }
+    }
+
+    /// Notes that bytes are handed over for which our uplink needs `takes_us`.
+    pub fn note_queued(&mut self, bytes: usize, takes_us: u64, now: Time) {
+        if self.queued == 0 {
+            self.moved_at = now;
+        }
+        self.queued += bytes;
+        let from = self.drains_by.max(now.after_us(DRAIN_US));
+        self.drains_by = from.after_us(DRAIN_TIMES * takes_us);
     }
 
     /// Whether it takes nothing of what it is sent.

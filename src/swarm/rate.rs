@@ -51,6 +51,12 @@ impl Bucket {
         self.tokens = self.tokens.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// How long so many bytes take, in microseconds.
+    #[must_use]
+    pub fn takes_us(&self, bytes: usize) -> u64 {
+        (bytes as u64).saturating_mul(1_000_000) / self.bytes_per_s
+    }
+
     /// When the bucket opens, if nothing is spent until then.
     #[must_use]
     pub fn opens_at(&self) -> Time {

@@ -276,7 +276,7 @@ impl Swarm {
             down_bytes: self.totals.down_bytes,
             stream_bytes: self.totals.stream_bytes,
             stream_rate: self.stream_rate(),
-            upload_limit: self.upload_limit(),
+            upload_limit: self.config.upload_limit.or_else(|| self.upload_limit()),
             upload_measured: self.uplink.measured(),
             flow_budget: self.flow_budget(),
             connected: live().count(),

@@ -72,6 +72,8 @@ struct Net {
     splitters: BTreeMap<(usize, Link), Splitter>,
     next_link: u64,
     hop_us: u64,
+    /// A node that takes only 10 kB/s from anybody, a packet at a time, and until when it does.
+    slow: Option<(usize, u64)>,
     /// When which node verified which block.
     verified: Vec<(u64, usize, Seq, u16)>,
 }
@@ -87,6 +89,7 @@ impl Net {
             splitters: BTreeMap::new(),
             next_link: 0,
             hop_us: HOP_US,
+            slow: None,
             verified: Vec::new(),
         }
     }
@@ -189,9 +192,18 @@ impl Net {
             Out::Send { link, head, body } => {
                 let mut bytes = head.to_vec();
                 bytes.extend_from_slice(&body);
-                self.plan(0, Due::Sent { node: n, link, bytes: bytes.len() });
-                if let Some((to, link)) = self.links.get(&(n, link)).copied() {
-                    self.plan(self.hop_us, Due::Bytes { to, link, bytes });
+                let far = self.links.get(&(n, link)).copied();
+                let taken = match (self.slow, far) {
+                    (Some((slow, _)), Some((to, _))) if slow == to => {
+                        self.take_slowly(n, link, bytes.len())
+                    }
+                    _ => {
+                        self.plan(0, Due::Sent { node: n, link, bytes: bytes.len() });
+                        0
+                    }
+                };
+                if let Some((to, link)) = far {
+                    self.plan(taken + self.hop_us, Due::Bytes { to, link, bytes });
                 }
             }
             Out::Close { link } => {
@@ -208,6 +220,20 @@ impl Net {
             }
             Out::Event(event) => self.nodes[n].events.push(event),
         }
+    }
+
+    /// Lets the slow node take bytes; says in how many microseconds it has them.
+    fn take_slowly(&mut self, from: usize, link: Link, bytes: usize) -> u64 {
+        let Some((slow, busy_until)) = self.slow else { return 0 };
+        let (mut at, mut left) = (busy_until.max(self.now), bytes);
+        while left > 0 {
+            let packet = left.min(1448);
+            at += packet as u64 * 100;
+            left -= packet;
+            self.plan(at - self.now, Due::Sent { node: from, link, bytes: packet });
+        }
+        self.slow = Some((slow, at));
+        at - self.now
     }
 
     fn bytes(&mut self, to: usize, link: Link, bytes: &[u8]) {
@@ -555,6 +581,57 @@ fn three_hops_away_a_block_is_there_before_its_piece_is_whole_at_the_first_hop()
         early += usize::from(begun_at_third.is_some() && begun_at_third < whole_at_first);
     }
     assert!(early * 2 > pieces.len(), "{early} of {} pieces", pieces.len());
+}
+
+#[test]
+fn a_peer_that_takes_bytes_slowly_does_not_hold_up_the_others() {
+    let mut net = Net::new();
+    let mut config = net.config(source_role(None));
+    // Three copies of the stream, one of which the slow viewer would have.
+    config.upload_limit = Some(1_800_000);
+    let source = net.add(config);
+    let viewers: Vec<usize> = (0..3)
+        .map(|_| {
+            let mut config = net.config(Role::Viewer);
+            (config.pex, config.upload_limit) = (false, Some(15_000));
+            let n = net.add(config);
+            net.watch(n);
+            net.introduce(n, &[source]);
+            n
+        })
+        .collect();
+    net.run(2.5);
+    net.stream(source, 5.0, 0);
+    net.slow = Some((viewers[0], 0));
+    net.nodes[viewers[1]].deliveries.clear();
+    net.stream(source, 10.0, 0);
+    let skipped = |d: &Delivery| matches!(d, Delivery::Skip { .. });
+    let got = &net.nodes[viewers[1]].deliveries;
+    assert!(!got.iter().any(skipped) && got.len() > 60, "{} deliveries", got.len());
+}
+
+#[test]
+fn who_can_pass_on_no_stripe_serves_no_requests() {
+    for (upload, served) in [(15_000, false), (200_000, true)] {
+        let mut net = Net::new();
+        let source = net.source();
+        let mut config = net.config(Role::Viewer);
+        config.upload_limit = Some(upload);
+        let first = net.add(config);
+        net.watch(first);
+        net.introduce(first, &[source]);
+        net.run(2.5);
+        net.stream(source, 5.0, 0);
+        // The second one knows nobody else.
+        let mut config = net.config(Role::Viewer);
+        config.pex = false;
+        let second = net.add(config);
+        net.watch(second);
+        net.nodes[source].crashed = true;
+        net.introduce(second, &[first]);
+        net.run(3.0);
+        assert_eq!(!net.nodes[second].got.is_empty(), served, "{upload}");
+    }
 }
 
 /// The `info` of a stream that is MPEG-TS.
