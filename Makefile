@@ -25,7 +25,7 @@ fuzz-smoke: compiler ## every fuzz target for FUZZ_SECONDS=20
 	tests/tools/fuzz-smoke.sh
 
 bench: compiler ## micro-benchmarks, then whole swarms, whose figures go to docs/performance.md
-	cargo bench --locked
+	cargo bench --locked --no-fail-fast
 
 SEEDS ?= 6
 sim: compiler ## every scenario of the simulator with SEEDS=6 seeds each

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::process::output_of;
 
-/// A network namespace with `lo` up, removed on drop.
+/// A network namespace with `lo` up, removed on drop if it was made here.
 pub(crate) struct Namespace {
     name: String,
+    made_here: bool,
 }
 
 impl Namespace {
@@ -24,9 +25,15 @@ impl Namespace {
         let made = made.unwrap_or_else(|e| panic!("the command ip (Debian package iproute2): {e}"));
         let errors = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "a network namespace needs root: {}", errors.trim());
-        let namespace = Self { name };
+        let namespace = Self { name, made_here: true };
         output_of(&mut ip(&["-n", &namespace.name, "link", "set", "lo", "up"]));
         namespace
+    }
+
+    /// One that somebody else has made and will remove.
+    #[allow(dead_code, reason = "not every target that shares this file has such hosts")]
+    pub(crate) fn of_other(name: String) -> Self {
+        Self { name, made_here: false }
     }
 
     /// Its name, as `ip netns` shows it.
@@ -42,7 +49,9 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = ip(&["netns", "del", &self.name]).output();
+        if self.made_here {
+            let _ = ip(&["netns", "del", &self.name]).output();
+        }
     }
 }
 
