@@ -711,6 +711,7 @@ impl Swarm {
         peer.queued = peer.queued.saturating_sub(bytes);
         peer.moved_at = self.now.mono;
         if peer.queued == 0 {
+            peer.is_slow = self.now.mono > peer.drains_by;
             self.near.sending.remove(&link);
         }
         self.uplink.sent(self.now.mono, bytes);

@@ -270,6 +270,8 @@ pub struct Peer {
     pub asked: BTreeMap<BlockId, Asked>,
     /// Our subscriptions.
     pub orders: BTreeMap<u8, Order>,
+    /// It was still there after that, last time.
+    pub is_slow: bool,
     /// Its subscriptions.
     pub flows: BTreeMap<u8, Flow>,
     /// What waits to be sent: subscribed blocks by number, then requested ones by arrival.
@@ -392,6 +394,7 @@ impl Peer {
             job_seq: 0,
             sent: VecDeque::new(),
             busy_until: Time::ZERO,
+            is_slow: false,
             failed: (0, Time::ZERO),
             excess: (0, Time::ZERO),
             reneged: (0, Time::ZERO),
@@ -446,7 +449,7 @@ impl Peer {
     /// not count, or one such peer would hold up all others.
     #[must_use]
     pub fn moving(&self, now: Time) -> usize {
-        if now > self.drains_by { 0 } else { self.queued }
+        if self.is_slow || now > self.drains_by { 0 } else { self.queued }
     }
 
     /// Notes that bytes are handed over for which our uplink needs `takes_us`.
@@ -462,6 +465,8 @@ impl Peer {
     /// Whether it takes nothing of what it is sent.
     #[must_use]
     pub fn is_stuck(&self, now: Time) -> bool {
+        } else {
+            self.is_slow |= now > self.drains_by;
         self.queued > 0 && now.since_us(self.moved_at) >= STUCK_US
     }
 
