@@ -6,7 +6,7 @@ use super::peer::{Flow, OrderState, Peer};
 use super::rate::Bucket;
 use super::uplink::Copies;
 use super::{Swarm, burst_len};
-use crate::units::{BLOCK_LEN, BlockNo, Link};
+use crate::units::{BLOCK_LEN, BlockNo, Link, Seq};
 use crate::wire::live::{Cover, End, Grant, Live, Reason, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
 
@@ -36,6 +36,8 @@ const SHED_TIMES_MAX: u64 = 20;
 const SWAP_US: u64 = 200_000;
 /// A flow that is given up goes on for so long.
 const NOTICE_US: u64 = 1_000_000;
+/// What did not come for so long will hardly come in time to be passed on.
+const AWAITED_US: u64 = 1_500_000;
 /// And anybody one to a peer that forwards more; while many are new, who would have to look for
 /// another upstream among them finds none quickly.
 const OUTWEIGH_US: u64 = 1_000_000;
@@ -71,8 +73,10 @@ impl Swarm {
             // Without a flow it has crossed the flow's end on the way: nothing to change.
             let Some(flow) = known else { return };
             flow.last = wish.last;
-            let over = wish.last < self.upstream.next_block() || wish.last.0 == 0;
+            let over = wish.last < flow.first || wish.last.0 == 0;
             let entries = flow.cover.is_none();
+            let wanted = |no: u64| no <= wish.last.0;
+            peer.jobs.retain(|(_, no), job| job.flow != Some(wish.id) || wanted(*no));
             if if entries { wish.last.0 != u64::MAX } else { over } {
                 self.end_flow(link, wish.id, Reason::DONE);
             }
@@ -511,6 +515,24 @@ impl Swarm {
         }
     }
 
+    /// Whether a block that a flow covers may still come to us, to be passed on.
+    fn awaits_for(&self, flow: &Flow) -> bool {
+        let (now, epoch) = (self.now.mono, self.epoch());
+        let (Some(core), Some(cover)) = (&self.core, flow.cover) else { return false };
+        self.incomplete.iter().any(|index| {
+            let young = self.entry_at.get(index).is_some_and(|at| now.since_us(*at) < AWAITED_US);
+            let piece = core.store.piece(Seq { epoch, index: *index }).filter(|_| young);
+            piece.is_some_and(|piece| {
+                let head = &piece.genuine.entry.head;
+                (0..head.blocks()).any(|block| {
+                    let no = BlockNo(head.first_block.0 + u64::from(block));
+                    let within = (flow.first..=flow.last).contains(&no) && cover.covers(no);
+                    within && piece.lacks(block)
+                })
+            })
+        })
+    }
+
     /// Ends subscriptions whose last block is past and of which nothing waits: what they take of
     /// the uplink is free again.
     pub(super) fn end_finished_flows(&mut self) {
@@ -519,7 +541,8 @@ impl Swarm {
         for peer in self.fed() {
             for (id, flow) in &peer.flows {
                 let past = flow.cover.is_some() && flow.epoch == epoch && flow.last < next;
-                if past && !peer.jobs.values().any(|job| job.flow == Some(*id)) {
+                let waiting = || peer.jobs.values().any(|job| job.flow == Some(*id));
+                if past && !waiting() && !self.awaits_for(flow) {
                     over.push((peer.link, *id, flow.reason));
                 }
             }

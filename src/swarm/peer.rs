@@ -132,6 +132,8 @@ pub struct Order {
     pub since: Time,
     /// The first block that it covers.
     pub first: BlockNo,
+    /// The last one that is still wanted under it: without an end while it stands, 0 if nothing is.
+    pub last: BlockNo,
     /// The source's number for the flow.
     pub credit: u32,
     /// Since when a block of it is due whose entry is here; `None` while nothing is due.
@@ -145,7 +147,14 @@ pub struct Order {
 impl Order {
     /// Whether a block is to come under it.
     pub fn brings(&self, no: BlockNo) -> bool {
-        self.stripe.is_some() && self.first <= no && self.cover.covers(no)
+        self.stripe.is_some() && (self.first..=self.last).contains(&no) && self.cover.covers(no)
+    }
+
+    /// Whether blocks of an epoch are to come under it: it stands, or ends with a block to come.
+    pub fn is_bringing(&self, epoch: Epoch) -> bool {
+        let ends_later = self.state == OrderState::Ending && self.last >= self.first;
+        let granted = self.state == OrderState::Active || ends_later;
+        self.stripe.is_some() && self.epoch == epoch && granted
     }
 
     /// Whether it has stood for long enough to be judged.
@@ -261,6 +270,8 @@ pub struct Peer {
     pub moved_at: Time,
     /// Until when our uplink may need for what is queued.
     pub drains_by: Time,
+    /// It was still there after that, last time.
+    pub is_slow: bool,
     /// When anything last came.
     pub last_in: Time,
     /// When we last sent anything.
@@ -270,8 +281,6 @@ pub struct Peer {
     pub asked: BTreeMap<BlockId, Asked>,
     /// Our subscriptions.
     pub orders: BTreeMap<u8, Order>,
-    /// It was still there after that, last time.
-    pub is_slow: bool,
     /// Its subscriptions.
     pub flows: BTreeMap<u8, Flow>,
     /// What waits to be sent: subscribed blocks by number, then requested ones by arrival.
@@ -385,6 +394,7 @@ impl Peer {
             queued: 0,
             moved_at: now,
             drains_by: now,
+            is_slow: false,
             last_in: now,
             last_out: now,
             asked: BTreeMap::new(),
@@ -394,7 +404,6 @@ impl Peer {
             job_seq: 0,
             sent: VecDeque::new(),
             busy_until: Time::ZERO,
-            is_slow: false,
             failed: (0, Time::ZERO),
             excess: (0, Time::ZERO),
             reneged: (0, Time::ZERO),
@@ -456,6 +465,8 @@ impl Peer {
     pub fn note_queued(&mut self, bytes: usize, takes_us: u64, now: Time) {
         if self.queued == 0 {
             self.moved_at = now;
+        } else {
+            self.is_slow |= now > self.drains_by;
         }
         self.queued += bytes;
         let from = self.drains_by.max(now.after_us(DRAIN_US));
@@ -465,8 +476,6 @@ impl Peer {
     /// Whether it takes nothing of what it is sent.
     #[must_use]
     pub fn is_stuck(&self, now: Time) -> bool {
-        } else {
-            self.is_slow |= now > self.drains_by;
         self.queued > 0 && now.since_us(self.moved_at) >= STUCK_US
     }
 

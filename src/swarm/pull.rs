@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Swarm;
 use super::io::{Event, Trace};
-use super::peer::{Asked, OrderState, Peer};
+use super::peer::{Asked, Order, OrderState, Peer};
 use super::rate::Bucket;
 use crate::live::store::Put;
 use crate::units::{BLOCK_LEN, BlockId, BlockNo, Link, PieceIndex, Seq, Time};
@@ -404,23 +404,18 @@ impl Swarm {
         // What is not here when half its delay is over is fetched whatever was promised.
         let patience = grace.max(self.delay_us() / 2);
         let orders = self.suppliers().flat_map(|p| p.orders.values());
-        let brought: Vec<(BlockNo, Cover, u64)> = orders
-            .filter(|o| o.stripe.is_some() && o.state == OrderState::Active)
-            .map(|o| (o.first, o.cover, o.lag_us.unwrap_or(0)))
-            .collect();
+        let brought: Vec<Order> = orders.filter(|o| o.is_bringing(epoch)).cloned().collect();
         // Where all stripes are granted, nothing of a young piece is due: no need to look at it.
-        let stripes =
-            brought.iter().fold(
-                0,
-                |all, (_, cover, _)| {
-                    if cover.part == 0xff { all | cover.stripes } else { all }
-                },
-            );
-        let k = self.upstream.k();
-        let whole = stripes == u32::MAX >> (32 - u32::from(k.clamp(1, 32)))
-            && brought.iter().all(|(_, cover, _)| cover.k == k);
-        let all_from = brought.iter().map(|(first, ..)| *first).max().filter(|_| whole);
-        let least_lag = brought.iter().map(|(.., lag)| *lag).min().unwrap_or(0);
+        let k = self.upstream.k().clamp(1, 32);
+        let firsts = (0..k).map(|stripe| {
+            let cover = Cover { k, stripes: 1 << stripe, part: 0xff };
+            let same = brought.iter().filter(|o| o.cover == cover);
+            same.clone().find(|o| o.state == OrderState::Active)?;
+            same.map(|o| o.first).min()
+        });
+        let firsts: Option<Vec<BlockNo>> = firsts.collect();
+        let all_from = firsts.and_then(|firsts| firsts.into_iter().max());
+        let least_lag = brought.iter().map(|o| o.lag_us.unwrap_or(0)).min().unwrap_or(0);
         let young = grace.max(2 * least_lag).min(patience);
         let mut wanted = Vec::new();
         self.pull_at = now.after_us(LOOK_AGAIN_US);
@@ -441,11 +436,8 @@ impl Swarm {
                 }
                 let no = BlockNo(head.first_block.0 + u64::from(block));
                 // How late the granted subscription that brings this block usually is.
-                let lag = brought
-                    .iter()
-                    .filter(|(first, cover, _)| *first <= no && cover.covers(no))
-                    .map(|(.., lag)| *lag)
-                    .min();
+                let lag =
+                    brought.iter().filter(|o| o.brings(no)).map(|o| o.lag_us.unwrap_or(0)).min();
                 let due_at_age = lag.map_or(0, |lag| grace.max(2 * lag).min(patience));
                 if age < due_at_age {
                     self.pull_at = self.pull_at.min(now.after_us(due_at_age - age));

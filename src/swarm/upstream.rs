@@ -286,11 +286,14 @@ impl Swarm {
             }
             return;
         };
-        // Make before break: once a second one is granted, the older ones go.
+        // Make before break: once a second one is granted, the older ones go, but bring what lies
+        // before its first block: a grant does not reach back.
         let older: Vec<(Link, u8)> =
             active.filter(|(l, i, ..)| (*l, *i) != (link, id)).map(|(l, i, ..)| (*l, *i)).collect();
+        let order = |link, id| self.peers.get(&link).and_then(|p| p.orders.get(&id));
+        let before = order(link, id).map_or(BlockNo(0), |o| BlockNo(o.first.0.saturating_sub(1)));
         for (link, id) in older {
-            self.end_order(link, id);
+            self.end_order_after(link, id, before);
         }
         let order = self.peers.get(&link).and_then(|p| p.orders.get(&id));
         let credit = order.map_or(0, |o| o.credit);
@@ -385,6 +388,7 @@ impl Swarm {
             granted: false,
             since: now,
             first,
+            last: BlockNo(u64::MAX),
             credit: 0,
             due_since: None,
             lag_us: None,
@@ -400,6 +404,11 @@ impl Swarm {
 
     /// Asks for the end of a subscription.
     pub(super) fn end_order(&mut self, link: Link, id: u8) {
+        self.end_order_after(link, id, BlockNo(0));
+    }
+
+    /// Asks for the end of a subscription behind the block `last`.
+    fn end_order_after(&mut self, link: Link, id: u8, last: BlockNo) {
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let Some(order) = peer.orders.get_mut(&id) else { return };
@@ -408,6 +417,7 @@ impl Swarm {
         }
         order.state = OrderState::Ending;
         order.since = now;
+        order.last = last;
         let kind = if order.stripe.is_some() { Stripe::Blocks } else { Stripe::Entries };
         let subscribe = Subscribe {
             id,
@@ -415,7 +425,7 @@ impl Swarm {
             epoch: order.epoch,
             cover: order.cover,
             first: CHANGE,
-            last: BlockNo(0),
+            last,
             ext: Tlvs::default(),
         };
         self.send_live(link, &Live::Subscribe(subscribe));
@@ -532,12 +542,11 @@ impl Swarm {
         }
         let firsts = (0..self.upstream.k.clamp(1, 32)).map(|stripe| {
             let orders = self.suppliers().flat_map(|p| p.orders.values());
-            let active = orders.filter(|o| {
-                o.stripe == Some(stripe)
-                    && o.state == OrderState::Active
-                    && o.epoch == self.upstream.epoch
-            });
-            active.map(|o| o.first).min()
+            let of_stripe: Vec<&Order> = orders.filter(|o| o.stripe == Some(stripe)).collect();
+            // What one that ends still brings lies before what its successor brings.
+            of_stripe.iter().find(|o| o.state == OrderState::Active)?;
+            let bringing = of_stripe.iter().filter(|o| o.is_bringing(self.upstream.epoch));
+            bringing.map(|o| o.first).min()
         });
         firsts.collect::<Option<Vec<BlockNo>>>()?.into_iter().max()
     }

@@ -944,9 +944,12 @@ fn a_subscription_with_a_last_block_ends_by_itself() {
     for sealed in &sealed[10..] {
         rig.say_live(source, &push(&sealed.genuine.raw));
     }
-    rig.pass(100_000);
-    let ended = End { id: 3, reason: Reason::DONE };
-    assert!(rig.lives(link).contains(&Live::End(ended)));
+    // Its block does not come; it is waited for as long as it could still be of use.
+    let ended = Live::End(End { id: 3, reason: Reason::DONE });
+    rig.pass(1_400_000);
+    assert!(!rig.lives(link).contains(&ended));
+    rig.pass(200_000);
+    assert!(rig.lives(link).contains(&ended));
 }
 
 #[test]
@@ -1070,6 +1073,42 @@ fn a_grant_that_is_repeated_does_not_hide_silence() {
     let peer = rig.swarm.peers.get(&liar).expect("open");
     let stripes = peer.orders.values().filter(|o| o.stripe.is_some());
     assert!(stripes.clone().any(|o| o.state == OrderState::Ending));
+}
+
+#[test]
+fn a_subscription_ends_behind_its_last_block_even_if_that_is_late() {
+    let sealed = chain(EPOCH, SECOND, 12);
+    let mut rig = Rig::viewer();
+    let up = rig.honest(&sealed[..3]);
+    rig.pass(SECOND);
+    assert!(grant_all(&mut rig, up) > 0);
+    let come = |rig: &mut Rig, sealed: &Sealed| {
+        rig.say_live(up, &push(&sealed.genuine.raw));
+        for block in 0..sealed.blocks.len() {
+            rig.say(up, &piece(sealed, block));
+        }
+        rig.pass(100_000);
+    };
+    sealed[3..8].iter().for_each(|sealed| come(&mut rig, sealed));
+    let down = rig.declared(EPOCH);
+    let cover = Cover { k: rig.swarm.upstream.k(), stripes: 1, part: 0xff };
+    rig.say_live(down, &wish(0, Stripe::Blocks, cover, EPOCH, 0, u64::MAX));
+    // An entry is here and its block is not: just that one is still wanted.
+    rig.say_live(up, &push(&sealed[8].genuine.raw));
+    let last = sealed[8].genuine.entry.head.end_block().0 - 1;
+    rig.say_live(down, &wish(0, Stripe::Blocks, cover, EPOCH, CHANGE.0, last));
+    rig.pass(100_000);
+    let ended = |rig: &Rig| rig.lives(down).iter().any(|live| matches!(live, Live::End(_)));
+    let got = |rig: &Rig| {
+        rig.messages(down).iter().filter(|m| matches!(m, Message::Piece { .. })).count()
+    };
+    assert_eq!((got(&rig), ended(&rig)), (0, false));
+    sealed[8..10].iter().for_each(|sealed| come(&mut rig, sealed));
+    rig.pass(100_000);
+    let covered = sealed[8].genuine.entry.head.first_block.0..=last;
+    let covered = covered.filter(|no| cover.covers(BlockNo(*no))).count();
+    assert!(covered > 0, "nothing of the stripe in it");
+    assert_eq!((got(&rig), ended(&rig)), (covered, true));
 }
 
 #[test]
