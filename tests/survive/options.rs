@@ -118,9 +118,10 @@ fn what_is_behind_is_fetched_no_faster_than_allowed() {
         let live = stream_rate * number(&document, "uptime_s");
         (number(&document, "bytes.down_payload") - live) / stream_rate
     });
-    // In seconds of the stream behind what is live.
+    // In seconds of the stream behind what is live. On a busy machine the source may think that its
+    // line is full, and then gives what is behind as fast as the stream itself.
     let [free, limited] = fetched;
-    assert!(free > 4.0 && limited < free / 2.0, "{free:.1} s without a limit, {limited:.1} s with");
+    assert!(free > 2.0 && limited < free / 2.0, "{free:.1} s without a limit, {limited:.1} s with");
     scene.finish(run);
 }
 
