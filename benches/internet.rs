@@ -149,8 +149,10 @@ impl Drop for Internet {
         drop(self.relay.stdin.take());
         // What it carried, lost and had no room for.
         let mut counts = String::new();
-        let out = self.relay.stdout.take().map(|mut out| out.read_to_string(&mut counts));
-        eprintln!("the net: {}{}", counts.trim(), if out.is_none() { "?" } else { "" });
+        match self.relay.stdout.take().map(|mut out| out.read_to_string(&mut counts)) {
+            Some(Ok(_)) => eprintln!("the net: {}", counts.trim()),
+            _ => eprintln!("the net did not say what it carried"),
+        }
         let _ = self.relay.wait();
     }
 }

@@ -58,8 +58,6 @@ pub(super) const WASTE_PER_S: u64 = 3 << 20;
 pub(super) const WASTE_BURST: u64 = 16 << 20;
 /// What looking at a block costs, in bytes: small ones are no cheaper.
 const BLOCK_COST: usize = 1 << 10;
-/// About what `have`s, offers and asks to one neighbour cost, bytes per second.
-const WORDS_PER_S: u64 = 200;
 /// So many messages at once: what waits in the sockets when this machine comes back from a sleep.
 pub(super) const MESSAGES_BURST: u64 = 20_000;
 
@@ -69,7 +67,7 @@ impl Swarm {
         self.requested_at = now;
         self.roster.connected(addr, dialled);
         let crowd = self.is_crowd(addr);
-        let places = self.places();
+        let places = self.config.peers_max;
         if !dialled && !crowd && self.peers.len() >= places {
             self.make_place();
         }
@@ -97,14 +95,6 @@ impl Swarm {
             peer_id: self.config.peer_id,
         };
         self.small.entry(link).or_default().extend_from_slice(&handshake.encode());
-    }
-
-    /// Connections that we take part in at most: what they cost in words must leave half of a line
-    /// that is known.
-    fn places(&self) -> usize {
-        let (wanted, max) = (self.config.peers_wanted, self.config.peers_max);
-        let carried = self.upload_limit().map_or(u64::MAX, |limit| limit / 2 / WORDS_PER_S);
-        usize::try_from(carried).unwrap_or(usize::MAX).max(wanted).min(max)
     }
 
     /// Whether so many connections come from one host already that another one would let it take
