@@ -22,8 +22,12 @@ pub(super) const LINK_AHEAD: usize = 2 * 16_400;
 const UPLINK_AHEAD: usize = 8 << 10;
 /// A subscribed block that waited this long is of no use any more.
 const LATE_US: u64 = 600_000;
-/// Requested blocks that wait for the uplink, over all peers: more would be late.
-const PULLS_WAITING_MAX: usize = 24;
+/// Requested blocks wait for a limited uplink, over all peers, as many as what subscriptions leave
+/// free of it carries in this time: more would be late, and who is told so at once can ask somebody
+/// else.
+const PULLS_US: u64 = 300_000;
+const PULLS_WAITING_MIN: u64 = 2;
+const PULLS_WAITING_MAX: u64 = 24;
 /// Who passes a block on to nobody waits so much longer for it than who passes it on to many.
 const LEAF_US: u64 = 30_000;
 /// Priority of requested blocks that no neighbour has, of subscribed and of other requested ones.
@@ -135,6 +139,7 @@ impl Swarm {
         let limited = self.bucket.is_some();
         let pulls = |p: &Peer| p.jobs.values().filter(|j| j.flow.is_none()).count();
         let all_waiting: usize = self.loaded().map(pulls).sum();
+        let pulls_max = self.pulls_waiting_max();
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let waiting = peer.jobs.values().filter(|job| job.flow.is_none()).count();
         if waiting >= 2 * REQUESTS_QUEUED_MAX {
@@ -142,7 +147,7 @@ impl Swarm {
         }
         let full = waiting >= REQUESTS_QUEUED_MAX
             || peer.jobs.len() >= JOBS_MAX
-            || (limited && !rescue && all_waiting >= PULLS_WAITING_MAX);
+            || (limited && !rescue && all_waiting >= pulls_max);
         let refused = peer.choked || peer.epoch != epoch || full;
         let Some(id) = id.filter(|_| !refused) else {
             self.send(link, &Message::Reject(request));
@@ -159,6 +164,14 @@ impl Swarm {
         if rescue {
             self.rescued.insert(id, now);
         }
+    }
+
+    /// Requested blocks that may wait for the uplink.
+    fn pulls_waiting_max(&self) -> usize {
+        let Some(limit) = self.upload_limit() else { return PULLS_WAITING_MAX as usize };
+        let used = (self.granted_share() * self.stream_rate() as f64) as u64;
+        let carried = limit.saturating_sub(used) * PULLS_US / 1_000_000 / u64::from(BLOCK_LEN);
+        carried.clamp(PULLS_WAITING_MIN, PULLS_WAITING_MAX) as usize
     }
 
     /// Whether a block is asked for that no neighbour has and that nobody was given lately: what

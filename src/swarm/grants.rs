@@ -455,11 +455,15 @@ impl Swarm {
 
     /// The share of the stream that could still be granted; 1.0 is one copy.
     pub(super) fn spare_share(&self) -> f64 {
+        // Message heads, entries and haves ride along: 2 %.
+        self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02) - self.granted_share()
+    }
+
+    /// The share of the stream that is granted; 1.0 is one copy.
+    pub(super) fn granted_share(&self) -> f64 {
         let next = self.upstream.next_block();
         let flows = self.served().flat_map(|p| p.flows.values());
-        let given: f64 = flows.filter_map(|f| f.open_cover(next)).map(|c| share(&c)).sum();
-        // Message heads, entries and haves ride along: 2 %.
-        self.flow_budget() as f64 / (self.stream_rate() as f64 * 1.02) - given
+        flows.filter_map(|f| f.open_cover(next)).map(|c| share(&c)).sum()
     }
 
     pub(super) fn end_flow(&mut self, link: Link, id: u8, reason: Reason) {
