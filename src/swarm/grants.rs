@@ -2,7 +2,7 @@
 //! what few can give before what many can.
 
 use super::config::Role;
-use super::peer::{Flow, OrderState, Peer};
+use super::peer::{Flow, Order, OrderState, Peer};
 use super::rate::Bucket;
 use super::uplink::Copies;
 use super::{Swarm, burst_len};
@@ -98,7 +98,7 @@ impl Swarm {
         };
         let nothing = Cover { stripes: 0, part: 0, ..wish.cover };
         let granted = cover.unwrap_or(nothing);
-        let first = wish.first.max(self.upstream.next_block());
+        let first = wish.first.max(self.first_to_come(&granted));
         let credit = self.credit_for(cover.is_some() && wish.stripe == Stripe::Blocks);
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let epoch = wish.epoch;
@@ -118,6 +118,28 @@ impl Swarm {
         if wish.stripe == Stripe::Entries && !granted.is_empty() {
             self.show_head(link);
         }
+        self.push_held(link, wish.id);
+    }
+
+    /// The first block of a cover that is still to come to us by subscription: it can be passed on
+    /// as if the one who wishes had been here all the time.
+    fn first_to_come(&self, cover: &Cover) -> BlockNo {
+        let next = self.upstream.next_block();
+        let Some(core) = &self.core else { return next };
+        let epoch = core.feed.epoch();
+        let orders = self.suppliers().flat_map(|p| p.orders.values());
+        let orders: Vec<&Order> =
+            orders.filter(|o| o.is_bringing(epoch) && o.cover.meets(cover)).collect();
+        let pieces = self.incomplete.iter().filter_map(|index| {
+            core.store.piece(Seq { epoch, index: *index })
+        });
+        let lacking = pieces.flat_map(|piece| {
+            let head = &piece.genuine.entry.head;
+            let blocks = (0..head.blocks()).filter(|block| piece.lacks(*block));
+            blocks.map(|block| BlockNo(head.first_block.0 + u64::from(block)))
+        });
+        let mut to_come = lacking.filter(|no| cover.covers(*no) && orders.iter().any(|o| o.brings(*no)));
+        to_come.next().unwrap_or(next)
     }
 
     /// The credit id of a new flow: the source draws one; who forwards names the one under which

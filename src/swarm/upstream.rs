@@ -347,8 +347,24 @@ impl Swarm {
     fn order_at(&mut self, stripe: u8, link: Link) -> bool {
         let k = self.upstream.k();
         let cover = Cover { k, stripes: 1 << stripe, part: 0xff };
-        let first = self.upstream.next_block;
+        let mut orders = self.suppliers().flat_map(|p| p.orders.values());
+        let stands = |o: &Order| o.stripe == Some(stripe) && o.state == OrderState::Active;
+        let next = self.upstream.next_block;
+        let is_moved = orders.any(stands);
+        drop(orders);
+        let first = if is_moved { next } else { self.first_lacking().unwrap_or(next) };
         self.order(link, Some(stripe), cover, first)
+    }
+
+    /// The first block that is of interest and not here; before it is known where to start, that of
+    /// the newest place to do so.
+    fn first_lacking(&self) -> Option<BlockNo> {
+        let core = self.core.as_ref()?;
+        let Some(floor) = self.floor else {
+            return Some(core.feed.newest_start()?.entry.head.first_block);
+        };
+        let first = self.incomplete.range(floor..).next()?;
+        Some(core.feed.get(*first)?.entry.head.first_block)
     }
 
     /// Keeps two subscriptions to entries.
