@@ -59,8 +59,8 @@ const PACE_US_MIN: u64 = 500_000;
 const PUSHED_US: u64 = 1_000_000;
 /// What is here lasts for so long at least: what is pushed does not come evenly.
 const CUSHION_US: u64 = 250_000;
-/// A start is waited for this long beyond the delay; then any is taken.
-const START_US: u64 = 1_500_000;
+/// A start is waited for this long beyond the delay; then the best there is is taken.
+const START_US: u64 = 500_000;
 
 /// What a reader looks at.
 #[derive(Clone, Copy, Debug)]
@@ -239,16 +239,25 @@ impl Reader {
         }
         let waited = now.since_us(*self.joining_since.get_or_insert(now));
         let late = waited >= self.aim.us() + START_US;
+        if late {
+            return self
+                .start(now, places(view.feed, &head).max_by_key(|h| (run_len(view, h), h.index)));
+        }
         let ready = |head: &&Head| {
             let cushion = CUSHION_US.min(self.aim.us() / 2);
             let lasts = |pushed_from| lasts(view, head, source_now, waited, (pushed_from, cushion));
-            late || head.flags.empty_piece() || view.pushed_from.is_some_and(lasts)
+            head.flags.empty_piece() || view.pushed_from.is_some_and(lasts)
         };
-        let Some(seq) = places(view.feed, &head).find(ready).map(|head| head.seq()) else {
+        self.start(now, places(view.feed, &head).find(ready))
+    }
+
+    /// Starts at a place, or waits on if there is none.
+    fn start(&mut self, now: Time, place: Option<&Head>) -> Option<()> {
+        let Some(head) = place else {
             self.deadline = now.after_us(50_000);
             return None;
         };
-        self.next = seq;
+        self.next = head.seq();
         self.chosen_at = now;
         self.state = State::Playing;
         Some(())
@@ -456,6 +465,15 @@ fn places<'a>(feed: &'a Feed, first: &'a Head) -> impl Iterator<Item = &'a Head>
     std::iter::once(first).chain(later)
 }
 
+/// Pieces that are whole from `start` on without a hole.
+fn run_len(view: View<'_>, start: &Head) -> usize {
+    let behind = view.store.range(start.seq()).zip(start.index.0..);
+    let whole = behind.take_while(|((seq, piece), index)| {
+        piece.is_whole() && seq.epoch == start.epoch && seq.index.0 == *index
+    });
+    whole.count()
+}
+
 /// Whether what is whole from `start` on lasts as long as what lacks up to the present will take
 /// to come, at the pace at which it came so far. What is pushed, from `pushed_from` on, comes as
 /// fast as it is played and does not lack while it is young; `cushion_us` has to be here at least.
@@ -547,8 +565,8 @@ mod tests {
             self.store.put(seq, 0, &block_bytes(seq, 0, 1000));
         }
 
-        fn read(&self, reader: &mut Reader, at: u64) -> Vec<String> {
-            let view = View {
+        fn view(&self) -> View<'_> {
+            View {
                 feed: &self.feed,
                 store: &self.store,
                 clock: &self.clock,
@@ -556,7 +574,11 @@ mod tests {
                 window_us: 60_000_000,
                 can_start: true,
                 pushed_from: Some(BlockNo(u64::MAX)),
-            };
+            }
+        }
+
+        fn read(&self, reader: &mut Reader, at: u64) -> Vec<String> {
+            let view = self.view();
             std::iter::from_fn(|| reader.poll(Time(at), view)).map(|d| short(&d)).collect()
         }
     }
@@ -595,6 +617,23 @@ mod tests {
         let lag = 393_000 + 131_000 * 3 / 100;
         assert_eq!(reader.deadline(), Time(birth(13) + lag));
         assert_eq!(scene.read(&mut reader, birth(13) + lag), ["13"]);
+    }
+
+    #[test]
+    fn a_start_that_is_waited_for_too_long_is_the_one_with_most_behind_it() {
+        // Nothing comes by itself. There are places at 24, 28, 32 and 36.
+        let scene = Scene::new(40, &[25, 30, 38]);
+        let mut reader = reader(2_000);
+        reader.joining_since = Some(Time(birth(20)));
+        let read = |reader: &mut Reader, at| {
+            let view = View { pushed_from: None, ..scene.view() };
+            std::iter::from_fn(|| reader.poll(Time(at), view))
+                .map(|d| short(&d))
+                .collect::<Vec<_>>()
+        };
+        assert!(read(&mut reader, birth(20) + 2_000_000 + START_US - 1).is_empty());
+        let at = birth(20) + 2_000_000 + START_US;
+        assert_eq!(read(&mut reader, at).first().map(String::as_str), Some("32"));
     }
 
     #[test]

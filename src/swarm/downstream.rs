@@ -81,7 +81,8 @@ impl Swarm {
                 break;
             }
             let piece = core.store.piece(head.seq()).filter(|_| !peer.holds(head.seq()));
-            for block in (0..head.blocks()).filter(|b| piece.is_some_and(|p| p.block(*b).is_some())) {
+            for block in (0..head.blocks()).filter(|b| piece.is_some_and(|p| p.block(*b).is_some()))
+            {
                 let no = BlockNo(head.first_block.0 + u64::from(block));
                 let id = BlockId { piece: head.index, block };
                 let waits = || peer.jobs.values().any(|job| job.block == id);

@@ -6,7 +6,7 @@ use super::peer::{Flow, Order, OrderState, Peer};
 use super::rate::Bucket;
 use super::uplink::Copies;
 use super::{Swarm, burst_len};
-use crate::units::{BLOCK_LEN, BlockNo, Link, Seq};
+use crate::units::{BLOCK_LEN, BlockNo, Link, Seq, Time};
 use crate::wire::live::{Cover, End, Grant, Live, Reason, Stripe, Subscribe};
 use crate::wire::tlv::Tlvs;
 
@@ -124,22 +124,22 @@ impl Swarm {
     /// The first block of a cover that is still to come to us by subscription: it can be passed on
     /// as if the one who wishes had been here all the time.
     fn first_to_come(&self, cover: &Cover) -> BlockNo {
-        let next = self.upstream.next_block();
+        let (now, next) = (self.now.mono, self.upstream.next_block());
         let Some(core) = &self.core else { return next };
         let epoch = core.feed.epoch();
         let orders = self.suppliers().flat_map(|p| p.orders.values());
-        let orders: Vec<&Order> =
-            orders.filter(|o| o.is_bringing(epoch) && o.cover.meets(cover)).collect();
-        let pieces = self.incomplete.iter().filter_map(|index| {
-            core.store.piece(Seq { epoch, index: *index })
-        });
-        let lacking = pieces.flat_map(|piece| {
+        let bringing = orders.filter(|o| o.is_bringing(epoch) && o.cover.meets(cover));
+        let bringing: Vec<&Order> = bringing.collect();
+        let young = |at: &Time| now.since_us(*at) < AWAITED_US;
+        let awaited = self.incomplete.iter().filter(|i| self.entry_at.get(i).is_some_and(young));
+        let pieces = awaited.filter_map(|index| core.store.piece(Seq { epoch, index: *index }));
+        let mut lacking = pieces.flat_map(|piece| {
             let head = &piece.genuine.entry.head;
             let blocks = (0..head.blocks()).filter(|block| piece.lacks(*block));
             blocks.map(|block| BlockNo(head.first_block.0 + u64::from(block)))
         });
-        let mut to_come = lacking.filter(|no| cover.covers(*no) && orders.iter().any(|o| o.brings(*no)));
-        to_come.next().unwrap_or(next)
+        let comes = |no: &BlockNo| cover.covers(*no) && bringing.iter().any(|o| o.brings(*no));
+        lacking.find(comes).unwrap_or(next)
     }
 
     /// The credit id of a new flow: the source draws one; who forwards names the one under which

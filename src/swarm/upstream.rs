@@ -39,6 +39,8 @@ const TAKEN_US: u64 = 5_000;
 /// Each request or subscription in vain since its last block counts as this much later, and each
 /// refusal of what was offered.
 const FAILED_US: u64 = 200_000;
+/// A reader may start while this part of the stripes is granted by nobody.
+const LACKING_PART: u8 = 4;
 /// Sources of entries that are kept.
 const ENTRY_ORDERS: usize = 2;
 
@@ -550,13 +552,14 @@ impl Swarm {
         self.pull_dirty = true;
     }
 
-    /// The block from which on everything comes by itself, if it does: all stripes are granted, or
-    /// there is nothing to grant.
+    /// The block from which on what is published comes by itself, if it does: the stripes are
+    /// granted, or there is nothing to grant. Of few that lack the blocks are asked for.
     pub(super) fn pushed_from(&self) -> Option<BlockNo> {
         if self.is_publishing() || self.ended_told {
             return Some(BlockNo(u64::MAX));
         }
-        let firsts = (0..self.upstream.k.clamp(1, 32)).map(|stripe| {
+        let k = self.upstream.k.clamp(1, 32);
+        let firsts = (0..k).filter_map(|stripe| {
             let orders = self.suppliers().flat_map(|p| p.orders.values());
             let of_stripe: Vec<&Order> = orders.filter(|o| o.stripe == Some(stripe)).collect();
             // What one that ends still brings lies before what its successor brings.
@@ -564,7 +567,9 @@ impl Swarm {
             let bringing = of_stripe.iter().filter(|o| o.is_bringing(self.upstream.epoch));
             bringing.map(|o| o.first).min()
         });
-        firsts.collect::<Option<Vec<BlockNo>>>()?.into_iter().max()
+        let firsts: Vec<BlockNo> = firsts.collect();
+        let lacking = usize::from(k) - firsts.len();
+        firsts.into_iter().max().filter(|_| lacking <= usize::from(k / LACKING_PART))
     }
 
     fn is_ordered_once(&self, stripe: u8) -> bool {

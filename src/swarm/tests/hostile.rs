@@ -1089,7 +1089,7 @@ fn a_subscription_ends_behind_its_last_block_even_if_that_is_late() {
         }
         rig.pass(100_000);
     };
-    sealed[3..8].iter().for_each(|sealed| come(&mut rig, sealed));
+    sealed[..8].iter().for_each(|sealed| come(&mut rig, sealed));
     let down = rig.declared(EPOCH);
     let cover = Cover { k: rig.swarm.upstream.k(), stripes: 1, part: 0xff };
     rig.say_live(down, &wish(0, Stripe::Blocks, cover, EPOCH, 0, u64::MAX));
@@ -1109,6 +1109,110 @@ fn a_subscription_ends_behind_its_last_block_even_if_that_is_late() {
     let covered = covered.filter(|no| cover.covers(BlockNo(*no))).count();
     assert!(covered > 0, "nothing of the stripe in it");
     assert_eq!((got(&rig), ended(&rig)), (covered, true));
+}
+
+#[test]
+fn a_grant_reaches_back_to_what_is_still_to_come() {
+    let sealed = chain(EPOCH, SECOND, 12);
+    let mut rig = Rig::viewer();
+    let up = rig.honest(&sealed[..3]);
+    rig.pass(SECOND);
+    assert!(grant_all(&mut rig, up) > 0);
+    let blocks_come = |rig: &mut Rig, sealed: &Sealed| {
+        for block in 0..sealed.blocks.len() {
+            rig.say(up, &piece(sealed, block));
+        }
+        rig.pass(50_000);
+    };
+    for sealed in &sealed[..8] {
+        rig.say_live(up, &push(&sealed.genuine.raw));
+        blocks_come(&mut rig, sealed);
+    }
+    // Of two more the entries are here, and the blocks of the later one.
+    sealed[8..10].iter().for_each(|sealed| rig.say_live(up, &push(&sealed.genuine.raw)));
+    blocks_come(&mut rig, &sealed[9]);
+    let down = rig.declared(EPOCH);
+    let cover = Cover { k: 1, stripes: 1, part: 0xff };
+    rig.say_live(down, &wish(0, Stripe::Blocks, cover, EPOCH, 0, u64::MAX));
+    let grants: Vec<BlockNo> = rig
+        .lives(down)
+        .into_iter()
+        .filter_map(|live| if let Live::Grant(grant) = live { Some(grant.first) } else { None })
+        .collect();
+    assert_eq!(grants, [sealed[8].genuine.entry.head.first_block]);
+    let got = |rig: &Rig| {
+        let mut got: Vec<PieceIndex> = rig
+            .messages(down)
+            .iter()
+            .filter_map(|m| if let Message::Piece { index, .. } = m { Some(*index) } else { None })
+            .collect();
+        got.dedup();
+        got
+    };
+    let index = |n: usize| sealed[n].genuine.entry.head.index;
+    assert_eq!(got(&rig), [index(9)], "what is held already goes out at once");
+    blocks_come(&mut rig, &sealed[8]);
+    assert_eq!(got(&rig), [index(9), index(8)]);
+    assert!(rig.faults().is_empty(), "{:?}", rig.faults());
+}
+
+#[test]
+fn a_start_is_waited_for_until_a_quarter_of_the_stripes_lacks_at_most() {
+    let sealed = chain(EPOCH, SECOND, 3);
+    let mut rig = Rig::viewer();
+    let up = rig.honest(&sealed);
+    rig.pass(SECOND);
+    let wishes: Vec<Subscribe> = rig
+        .lives(up)
+        .into_iter()
+        .filter_map(|live| if let Live::Subscribe(wish) = live { Some(wish) } else { None })
+        .filter(|wish| wish.stripe == Stripe::Blocks && !wish.is_change())
+        .collect();
+    let mut comes = Vec::new();
+    for wish in &wishes {
+        let Subscribe { id, cover, epoch, first, .. } = *wish;
+        let (reason, credit, ext) = (Reason::NONE, 0, Tlvs::default());
+        rig.say_live(up, &Live::Grant(Grant { id, reason, cover, credit, epoch, first, ext }));
+        comes.push(rig.swarm.pushed_from().is_some());
+    }
+    let k = usize::from(rig.swarm.upstream.k());
+    assert_eq!(wishes.len(), k);
+    let expected: Vec<bool> = (1..=k).map(|granted| k - granted <= k / 4).collect();
+    assert_eq!(comes, expected);
+}
+
+#[test]
+fn requests_that_would_wait_too_long_are_rejected_at_once() {
+    let sealed = chain(EPOCH, SECOND, 12);
+    // Half a second of the line, or more than is asked for.
+    for (limit, rejected) in [(100_000, true), (10_000_000, false)] {
+        let mut config = Rig::config();
+        config.upload_limit = Some(limit);
+        let mut rig = Rig::with(config);
+        let up = rig.honest(&sealed);
+        rig.pass(SECOND);
+        for sealed in &sealed {
+            for block in 0..sealed.blocks.len() {
+                grant_all(&mut rig, up);
+                rig.say(up, &piece(sealed, block));
+            }
+        }
+        let down = rig.declared(EPOCH);
+        rig.swarm.peers.get_mut(&down).expect("open").choked = false;
+        let asked: Vec<Request> = sealed
+            .iter()
+            .map(|sealed| Request {
+                index: sealed.genuine.entry.head.index,
+                begin: 0,
+                len: sealed.blocks[0].len() as u32,
+            })
+            .collect();
+        asked.iter().for_each(|request| rig.say(down, &Message::Request(*request)));
+        let answers = rig.messages(down);
+        let refused = asked.iter().filter(|r| answers.contains(&Message::Reject(**r))).count();
+        assert_eq!(refused > asked.len() / 2, rejected, "{refused} with {limit}");
+        assert!(refused < asked.len(), "some are served");
+    }
 }
 
 #[test]
