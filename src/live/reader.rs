@@ -59,7 +59,7 @@ const PACE_US_MIN: u64 = 500_000;
 const PUSHED_US: u64 = 1_000_000;
 /// What is here lasts for so long at least: what is pushed does not come evenly.
 const CUSHION_US: u64 = 250_000;
-/// A start is waited for this long beyond the delay; then the best there is is taken.
+/// A start is waited for this long beyond the delay; then the best that is here is taken.
 const START_US: u64 = 500_000;
 
 /// What a reader looks at.
@@ -240,8 +240,9 @@ impl Reader {
         let waited = now.since_us(*self.joining_since.get_or_insert(now));
         let late = waited >= self.aim.us() + START_US;
         if late {
-            return self
-                .start(now, places(view.feed, &head).max_by_key(|h| (run_len(view, h), h.index)));
+            let best = places(view.feed, &head).max_by_key(|h| (run_len(view, h), h.index));
+            let is_some = |head: &&Head| head.flags.empty_piece() || run_len(view, head) > 0;
+            return self.start(now, best.filter(is_some));
         }
         let ready = |head: &&Head| {
             let cushion = CUSHION_US.min(self.aim.us() / 2);

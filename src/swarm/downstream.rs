@@ -68,35 +68,6 @@ impl Swarm {
         }
     }
 
-    /// A subscription was granted: what it covers that is here already goes out as well.
-    pub(super) fn push_held(&mut self, link: Link, id: u8) {
-        let now = self.now.mono;
-        let Some(core) = &self.core else { return };
-        let Some(peer) = self.peers.get_mut(&link) else { return };
-        let Some(flow) = peer.flows.get(&id).filter(|f| f.cover.is_some()) else { return };
-        let mut held = Vec::new();
-        for genuine in core.feed.iter().rev() {
-            let head = &genuine.entry.head;
-            if head.end_block() <= flow.first {
-                break;
-            }
-            let piece = core.store.piece(head.seq()).filter(|_| !peer.holds(head.seq()));
-            for block in (0..head.blocks()).filter(|b| piece.is_some_and(|p| p.block(*b).is_some()))
-            {
-                let no = BlockNo(head.first_block.0 + u64::from(block));
-                let id = BlockId { piece: head.index, block };
-                let waits = || peer.jobs.values().any(|job| job.block == id);
-                if covers(flow, head.epoch, no) && !peer.was_sent(id) && !waits() {
-                    held.push((no, id));
-                }
-            }
-        }
-        for (no, block) in held.into_iter().rev() {
-            peer.jobs.insert((PUSH, no.0), Job { block, flow: Some(id), queued: now });
-            self.near.loaded.insert(link);
-        }
-    }
-
     fn skip(&mut self, link: Link, id: u8, epoch: Epoch, blocks: Vec<BlockNo>) {
         let reason = Reason::LATE;
         self.send_live(link, &Live::Skip(Skip { id, reason, epoch, blocks }));
@@ -167,7 +138,9 @@ impl Swarm {
         let rescue = id.is_some_and(|id| self.is_rescue(id));
         let limited = self.bucket.is_some();
         let pulls = |p: &Peer| p.jobs.values().filter(|j| j.flow.is_none()).count();
-        let all_waiting: usize = self.loaded().map(pulls).sum();
+        // What waits for a peer that takes nothing does not wait for our uplink.
+        let takes = |p: &&Peer| p.queued < LINK_AHEAD && !p.is_slow;
+        let all_waiting: usize = self.loaded().filter(takes).map(pulls).sum();
         let pulls_max = self.pulls_waiting_max();
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let waiting = peer.jobs.values().filter(|job| job.flow.is_none()).count();

@@ -393,7 +393,7 @@ impl Swarm {
             peer.held = kept;
             let ready: Vec<super::peer::HeldBlock> = ready;
             for held in ready {
-                self.judge_block(link, held.block, &held.payload, false);
+                self.judge_block(link, held.block, &held.payload, None);
             }
         }
     }

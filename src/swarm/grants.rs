@@ -98,8 +98,10 @@ impl Swarm {
         };
         let nothing = Cover { stripes: 0, part: 0, ..wish.cover };
         let granted = cover.unwrap_or(nothing);
-        let first = wish.first.max(self.first_to_come(&granted));
-        let credit = self.credit_for(cover.is_some() && wish.stripe == Stripe::Blocks);
+        let is_granted = cover.is_some() && wish.stripe == Stripe::Blocks;
+        let first =
+            if is_granted { self.granted_from(link, wish) } else { self.upstream.next_block() };
+        let credit = self.credit_for(is_granted);
         let Some(peer) = self.peers.get_mut(&link) else { return };
         let epoch = wish.epoch;
         if cover.is_some() {
@@ -109,7 +111,7 @@ impl Swarm {
             peer.flows.insert(wish.id, flow);
         }
         // Entries go to the choked as well.
-        if cover.is_some() && wish.stripe == Stripe::Blocks {
+        if is_granted {
             peer.choked = false;
         }
         let ext = Tlvs::default();
@@ -118,28 +120,39 @@ impl Swarm {
         if wish.stripe == Stripe::Entries && !granted.is_empty() {
             self.show_head(link);
         }
-        self.push_held(link, wish.id);
     }
 
-    /// The first block of a cover that is still to come to us by subscription: it can be passed on
-    /// as if the one who wishes had been here all the time.
-    fn first_to_come(&self, cover: &Cover) -> BlockNo {
+    /// The first block that a wish is granted from. What is still to come to us by subscription can
+    /// be passed on as if the one who wishes had been here all the time; but of nothing that ends
+    /// before the next block, which would count against no budget.
+    fn granted_from(&self, link: Link, wish: &Subscribe) -> BlockNo {
         let (now, next) = (self.now.mono, self.upstream.next_block());
-        let Some(core) = &self.core else { return next };
+        let mut first = next;
+        let Some(core) = self.core.as_ref().filter(|_| wish.last >= next) else { return first };
         let epoch = core.feed.epoch();
-        let orders = self.suppliers().flat_map(|p| p.orders.values());
-        let bringing = orders.filter(|o| o.is_bringing(epoch) && o.cover.meets(cover));
+        let others = self.suppliers().filter(|p| p.link != link);
+        let orders = others.flat_map(|p| p.orders.values());
+        let bringing = orders.filter(|o| o.is_bringing(epoch) && o.cover.meets(&wish.cover));
         let bringing: Vec<&Order> = bringing.collect();
-        let young = |at: &Time| now.since_us(*at) < AWAITED_US;
-        let awaited = self.incomplete.iter().filter(|i| self.entry_at.get(i).is_some_and(young));
-        let pieces = awaited.filter_map(|index| core.store.piece(Seq { epoch, index: *index }));
-        let mut lacking = pieces.flat_map(|piece| {
-            let head = &piece.genuine.entry.head;
-            let blocks = (0..head.blocks()).filter(|block| piece.lacks(*block));
-            blocks.map(|block| BlockNo(head.first_block.0 + u64::from(block)))
-        });
-        let comes = |no: &BlockNo| cover.covers(*no) && bringing.iter().any(|o| o.brings(*no));
-        lacking.find(comes).unwrap_or(next)
+        let is_young = |at: &Time| now.since_us(*at) < AWAITED_US;
+        // Back to the newest block that is here: nothing of what follows has come yet.
+        'newest: for known in core.feed.iter().rev() {
+            let head = &known.entry.head;
+            let piece = core.store.piece(head.seq());
+            let awaited = self.entry_at.get(&head.index).is_some_and(is_young);
+            for block in (0..head.blocks()).rev() {
+                let no = BlockNo(head.first_block.0 + u64::from(block));
+                if !wish.cover.covers(no) {
+                    continue;
+                }
+                let lacks = piece.is_some_and(|piece| piece.lacks(block));
+                if !lacks || !awaited || !bringing.iter().any(|o| o.brings(no)) {
+                    break 'newest;
+                }
+                first = no;
+            }
+        }
+        wish.first.max(first)
     }
 
     /// The credit id of a new flow: the source draws one; who forwards names the one under which

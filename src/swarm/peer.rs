@@ -157,6 +157,11 @@ impl Order {
         self.stripe.is_some() && self.epoch == epoch && granted
     }
 
+    /// Whether a block that was asked for elsewhere at that time was to come under it already.
+    pub fn is_due(&self, no: BlockNo, asked: Time) -> bool {
+        self.state == OrderState::Active && self.brings(no) && self.since <= asked
+    }
+
     /// Whether it has stood for long enough to be judged.
     pub fn is_settled(&self, now: Time) -> bool {
         self.state == OrderState::Active && now.since_us(self.since) > SETTLED_US

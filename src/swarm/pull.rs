@@ -71,20 +71,20 @@ impl Swarm {
             self.totals.dropped += payload.len() as u64;
             return;
         }
-        let asked = peer.asked.remove(&id).is_some();
+        let asked = peer.asked.remove(&id).map(|asked| asked.at);
         peer.note_success();
         let ordered = match no {
             Some(no) => peer.ordered(no),
             None => peer.orders.values().any(|o| o.stripe.is_some()),
         };
-        if asked && self.in_flight.get(&id) == Some(&link) {
+        if asked.is_some() && self.in_flight.get(&id) == Some(&link) {
             self.in_flight.remove(&id);
         }
-        if !asked && !ordered {
+        if asked.is_none() && !ordered {
             return self.strike(link, &format_args!("block {block} of piece {index} unasked"));
         }
         // One who was asked has room for another request.
-        self.pull_dirty |= asked && !self.wanting.is_empty();
+        self.pull_dirty |= asked.is_some() && !self.wanting.is_empty();
         if no.is_none() {
             return self.hold(link, id, payload);
         }
@@ -97,8 +97,14 @@ impl Swarm {
     }
 
     /// Verifies a block against its entry; passes it on if it is good, convicts its sender if not.
-    /// `asked` says that it was requested, not only subscribed to.
-    pub(super) fn judge_block(&mut self, link: Link, id: BlockId, payload: &Bytes, asked: bool) {
+    /// `asked` says when it was requested, if it was not only subscribed to.
+    pub(super) fn judge_block(
+        &mut self,
+        link: Link,
+        id: BlockId,
+        payload: &Bytes,
+        asked: Option<Time>,
+    ) {
         let now = self.now.mono;
         let Some(no) = self.block_no(id) else { return };
         let Some(core) = &mut self.core else { return };
@@ -119,14 +125,14 @@ impl Swarm {
             Put::Bad => return self.bad_block(link, id),
         }
         let age = self.entry_at.get(&id.piece).map_or(0, |at| now.since_us(*at));
-        if asked && age >= self.grace_us() {
-            self.note_missed(no);
+        if let Some(asked) = asked.filter(|_| age >= self.grace_us()) {
+            self.note_missed(no, asked);
         }
         let mut came = false;
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.down.add(now, payload.len() as u64);
             let order = peer.orders.values_mut().find(|o| o.stripe.is_some() && o.cover.covers(no));
-            if let Some(order) = order.filter(|_| !asked) {
+            if let Some(order) = order.filter(|_| asked.is_none()) {
                 order.came(age);
                 self.credits.add(order.credit, payload.len() as u64);
                 came = true;
@@ -148,11 +154,11 @@ impl Swarm {
         self.block_verified(Some(link), seq, id.block, no, put == Put::Completed);
     }
 
-    /// A block that had to be asked for counts against those who were to bring it.
-    fn note_missed(&mut self, no: BlockNo) {
+    /// A block that had to be asked for counts against those who were to bring it by then.
+    fn note_missed(&mut self, no: BlockNo, asked: Time) {
         for link in &self.near.ordered {
             let orders = self.peers.get_mut(link).into_iter().flat_map(|p| p.orders.values_mut());
-            for order in orders.filter(|o| o.state == OrderState::Active && o.brings(no)) {
+            for order in orders.filter(|o| o.is_due(no, asked)) {
                 order.missed += 1;
             }
         }

@@ -347,10 +347,13 @@ impl Swarm {
     }
 
     fn order_at(&mut self, stripe: u8, link: Link) -> bool {
-        let k = self.upstream.k();
+        let (now, k) = (self.now.mono, self.upstream.k());
         let cover = Cover { k, stripes: 1 << stripe, part: 0xff };
         let mut orders = self.suppliers().flat_map(|p| p.orders.values());
-        let stands = |o: &Order| o.stripe == Some(stripe) && o.state == OrderState::Active;
+        let stands = |o: &Order| {
+            let silent = o.due_since.is_some_and(|due| now.since_us(due) > SILENCE_US_MIN);
+            o.stripe == Some(stripe) && o.state == OrderState::Active && !silent
+        };
         let next = self.upstream.next_block;
         let is_moved = orders.any(stands);
         drop(orders);

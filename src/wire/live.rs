@@ -207,7 +207,7 @@ pub enum Stripe {
     Entries,
 }
 
-/// Which blocks of the future a subscription covers: those whose number modulo `k` is in
+/// Which blocks a subscription covers: those whose number modulo `k` is in
 /// `stripes` and whose number divided by `k`, modulo 8, is in `part`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cover {
