@@ -61,6 +61,8 @@ const PUSHED_US: u64 = 1_000_000;
 const CUSHION_US: u64 = 250_000;
 /// A start is waited for this long beyond the delay; then the best that is here is taken.
 const START_US: u64 = 500_000;
+/// While nothing is whole that is put off for this long: a place chosen then is chosen blindly.
+const NOTHING_US: u64 = 2_000_000;
 
 /// What a reader looks at.
 #[derive(Clone, Copy, Debug)]
@@ -241,8 +243,9 @@ impl Reader {
         let late = waited >= self.aim.us() + START_US;
         if late {
             let best = places(view.feed, &head).max_by_key(|h| (run_len(view, h), h.index));
+            let is_hopeless = waited >= self.aim.us() + START_US + NOTHING_US;
             let is_some = |head: &&Head| head.flags.empty_piece() || run_len(view, head) > 0;
-            return self.start(now, best.filter(is_some));
+            return self.start(now, best.filter(|head| is_hopeless || is_some(head)));
         }
         let ready = |head: &&Head| {
             let cushion = CUSHION_US.min(self.aim.us() / 2);

@@ -726,6 +726,30 @@ mod tests {
     }
 
     #[test]
+    fn an_order_is_not_blamed_for_what_was_asked_for_before_it_was_granted() {
+        let order = |state| Order {
+            stripe: Some(0),
+            cover: Cover { k: 8, stripes: 1, part: 0xff },
+            epoch: Epoch(1),
+            state,
+            granted: true,
+            since: Time(5),
+            first: BlockNo(8),
+            last: BlockNo(u64::MAX),
+            credit: 0,
+            due_since: None,
+            lag_us: None,
+            missed: 0,
+        };
+        let due = |state, no, asked| order(state).is_due(BlockNo(no), Time(asked));
+        assert!(due(OrderState::Active, 16, 5));
+        assert!(!due(OrderState::Active, 16, 4), "asked before");
+        assert!(!due(OrderState::Active, 17, 5), "another stripe");
+        assert!(!due(OrderState::Active, 0, 5), "before its first block");
+        assert!(!due(OrderState::Ending, 16, 5), "given up");
+    }
+
+    #[test]
     fn who_brings_later_than_promised_counts_by_that_for_a_minute() {
         let (mut peer, now) = (peer(), Time(1));
         for _ in 0..100 {
